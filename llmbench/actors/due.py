@@ -1,0 +1,100 @@
+"""When is a model due? The policy itself: pure, no clock, no store.
+
+A model is due when its last acknowledged success is older than the freshness, and a failure's backoff has passed. The
+population is never cut and no model is ever given up: every state has a time at which it is tried again.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+
+from llmbench.errors import severity
+from llmbench.messages import Acknowledged, Model
+from llmbench.stores.base import ModelHistory
+
+Key = tuple[str, str]
+
+_LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
+_TRANSIENT_FIRST = timedelta(minutes=5)
+_HARD = timedelta(days=1)
+_JITTER = 0.1
+
+
+class ModelClock(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of one model's past; times are aware UTC."""
+
+    last_success: datetime | None = None
+    failures_in_a_row: int = 0
+    last_failure: datetime | None = None
+    last_failure_kind: str | None = None
+    retry_after: float | None = None
+
+    @classmethod
+    def from_history(cls, history: ModelHistory) -> ModelClock:
+        return cls(
+            last_success=history.last_success,
+            failures_in_a_row=history.failures_in_a_row,
+            last_failure=history.last_failure,
+            last_failure_kind=history.last_failure_kind,
+            retry_after=history.last_failure_retry_after,
+        )
+
+    def after(self, result: Acknowledged) -> ModelClock:
+        """Return the clock as it is once ``result`` has been acknowledged."""
+        if result.ok:
+            return ModelClock(last_success=result.at)
+        ours = severity(result.error_kind or "unknown") == "ours"
+        return msgspec.structs.replace(
+            self,
+            failures_in_a_row=self.failures_in_a_row + (0 if ours else 1),
+            last_failure=result.at,
+            last_failure_kind=result.error_kind,
+            retry_after=result.retry_after,
+        )
+
+
+def key_of(model: Model) -> Key:
+    """A model is always (provider, model id), ids compared without regard to case."""
+    return model.provider, model.model_id.lower()
+
+
+def due_at(key: Key, clock: ModelClock, fresh: timedelta) -> datetime:
+    """Return when the model is due; a time in the past means now."""
+    fresh_until = clock.last_success + fresh if clock.last_success is not None else _LONG_AGO
+    if clock.last_failure is None:
+        return fresh_until
+    return max(fresh_until, clock.last_failure + backoff(key, clock, fresh))
+
+
+def backoff(key: Key, clock: ModelClock, fresh: timedelta) -> timedelta:
+    """How long to leave a model alone after its last failure.
+
+    Transient trouble: 5 minutes, doubling with each failure in a row, up to the freshness. What a person must mend:
+    a day. A refused key or bill concerns the lane, whose breaker decides, so the model waits as for transient trouble.
+    Spread by up to a tenth, always the same for one model and count, so that models do not return in step.
+    """
+    if severity(clock.last_failure_kind or "unknown") == "hard":
+        wait = _HARD
+    else:
+        doublings = min(max(clock.failures_in_a_row - 1, 0), 16)
+        wait = min(_TRANSIENT_FIRST * 2**doublings, max(fresh, _TRANSIENT_FIRST))
+    wait = max(wait, timedelta(seconds=clock.retry_after or 0))
+    return wait * (1 + _JITTER * _fraction(key, clock.failures_in_a_row))
+
+
+def _fraction(key: Key, count: int) -> float:
+    return zlib.crc32(f"{key[0]}\n{key[1]}\n{count}".encode()) / 0xFFFFFFFF
+
+
+def stalest_first(keys: Iterable[Key], clocks: dict[Key, ModelClock]) -> list[Key]:
+    """Order by the age of the last success, never first; among equals by the last attempt, so that none starves."""
+
+    def age(key: Key) -> tuple[datetime, datetime, Key]:
+        clock = clocks.get(key, ModelClock())
+        return clock.last_success or _LONG_AGO, clock.last_failure or _LONG_AGO, key
+
+    return sorted(keys, key=age)

@@ -1,0 +1,302 @@
+"""The provider actor, one a lane: takes jobs, times streams, and sends exactly one outcome for each run.
+
+Each of its workers asks for a job only when it could start at once: the breaker is closed, the rate limiter has room.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from time import monotonic, perf_counter
+
+import anyio
+from aiolimiter import AsyncLimiter
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+
+from llmbench.actors.attempt import Attempt
+from llmbench.actors.breaker import PROBE_SECONDS, Breaker, Pause
+from llmbench.actors.bus import Bus
+from llmbench.actors.record import Runner
+from llmbench.clock import Clock
+from llmbench.config import ResolvedProvider
+from llmbench.measure.quiet import QuietCollector
+from llmbench.measure.timer import StreamTimer
+from llmbench.measure.transport import StartGate
+from llmbench.messages import (
+    Deferred,
+    Envelope,
+    Failure,
+    Job,
+    LaneBlocked,
+    LaneOpened,
+    LaneState,
+    Outcome,
+    Ready,
+    RunFinished,
+    RunProgress,
+    RunStarted,
+    SchedulerMessage,
+)
+from llmbench.providers.base import Provider
+
+logger = logging.getLogger(__name__)
+
+_LAST_WORDS_SECONDS = 2.0
+_PROGRESS_SECONDS = 0.1
+
+
+class LaneFault(Exception):
+    """A run of this lane met a bug in llmbench. It is recorded; the lane starts afresh."""
+
+
+class Surroundings:
+    """What all lanes share, made by the supervisor: channels, the start gate, the collector, who measures."""
+
+    def __init__(
+        self,
+        *,
+        outcomes: MemoryObjectSendStream[Envelope],
+        inbox: MemoryObjectSendStream[SchedulerMessage],
+        bus: Bus,
+        runner: Runner,
+        clock: Clock,
+        gate: StartGate,
+        quiet: QuietCollector,
+        probe_seconds: float = PROBE_SECONDS,
+    ) -> None:
+        self.outcomes = outcomes
+        self.inbox = inbox
+        self.bus = bus
+        self.runner = runner
+        self.clock = clock
+        self.gate = gate
+        self.quiet = quiet
+        self.probe_seconds = probe_seconds
+
+
+class ProviderActor:
+    """One lane. Its breaker outlives a restart, so that a crash does not reopen what a provider has closed."""
+
+    def __init__(
+        self,
+        settings: ResolvedProvider,
+        open_provider: Callable[[], Provider],
+        mailbox: MemoryObjectReceiveStream[Job],
+        around: Surroundings,
+    ) -> None:
+        self.name = settings.name
+        self._settings = settings
+        self._open_provider = open_provider
+        self._mailbox = mailbox
+        self._around = around
+        self._breaker = Breaker(around.probe_seconds)
+        self._limiter = self._new_limiter()
+        self._changed = anyio.Event()
+        self._waiting: set[anyio.CancelScope] = set()
+        self._stopping = False
+        self._fault: str | None = None
+        self.in_flight = 0
+
+    def stop(self) -> None:
+        """Start nothing new; what runs goes on to its end, and then `run` returns."""
+        self._stopping = True
+        for scope in self._waiting:
+            scope.cancel()
+
+    async def run(self) -> None:
+        """Work until stopped. Raises `LaneFault` if a run met a bug, and whatever goes wrong in the lane itself."""
+        self._fault = None
+        provider = self._open_provider()
+        try:
+            await self._around.inbox.send(LaneOpened(provider=self.name))
+            await self._return_stale_jobs()
+            self._publish_state()
+            async with anyio.create_task_group() as workers:
+                for _ in range(self._settings.concurrency):
+                    workers.start_soon(self._work, provider)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await provider.close()
+        if self._fault is not None:
+            raise LaneFault(self._fault)
+
+    # asking for work
+
+    async def _work(self, provider: Provider) -> None:
+        while not self._winding_down():
+            job = await self._wait_for_job()
+            if job is None:
+                return
+            if self._winding_down():
+                await self._give_back(job, "the lane is stopping")
+                return
+            await self._carry_out(provider, job)
+
+    def _winding_down(self) -> bool:
+        return self._stopping or self._fault is not None
+
+    async def _wait_for_job(self) -> Job | None:
+        job = None
+        with anyio.CancelScope() as waiting:
+            self._waiting.add(waiting)
+            try:
+                job = await self._next_job()
+            finally:
+                self._waiting.discard(waiting)
+        return job
+
+    async def _next_job(self) -> Job:
+        while True:
+            await self._until_allowed()
+            await self._limiter.acquire()
+            await self._around.inbox.send(Ready(provider=self.name))
+            job = await self._mailbox.receive()
+            if self._breaker.delay(monotonic()) == 0:
+                self._breaker.started()
+                return job
+            await self._give_back(job, "the lane was paused meanwhile")
+
+    async def _until_allowed(self) -> None:
+        while (delay := self._breaker.delay(monotonic())) != 0:
+            changed = self._changed
+            with anyio.move_on_after(delay):  # None: until the probe's outcome is known
+                await changed.wait()
+
+    async def _give_back(self, job: Job, reason: str) -> None:
+        model = job.model
+        message = Deferred(outcome_id=job.outcome_id, provider=model.provider, model_id=model.model_id, reason=reason)
+        await self._around.inbox.send(message)
+
+    async def _return_stale_jobs(self) -> None:
+        while True:
+            try:
+                job = self._mailbox.receive_nowait()
+            except anyio.WouldBlock:
+                return
+            await self._give_back(job, "the lane was restarted")
+
+    # carrying out
+
+    async def _carry_out(self, provider: Provider, job: Job) -> None:
+        around = self._around
+        attempt = Attempt(
+            job, provider, gate=around.gate, runner=around.runner, clock=around.clock, on_text=self._progress(job)
+        )
+        model = job.model
+        around.bus.publish(
+            RunStarted(
+                outcome_id=job.outcome_id, provider=model.provider, model_id=model.model_id, at=around.clock.now()
+            )
+        )
+        self.in_flight += 1
+        try:
+            with around.quiet.streaming():
+                outcome = await attempt.run()
+        except anyio.get_cancelled_exc_class():
+            await self._last_words(job, attempt.cancelled())
+            raise
+        finally:
+            self.in_flight -= 1
+        await self._learn(outcome)
+        await self._deliver(job, outcome)
+
+    def _progress(self, job: Job) -> Callable[[StreamTimer, str], None] | None:
+        """Return a callback that tells the bus how a stream fills, ten times a second at most, if anybody watches."""
+        bus, model = self._around.bus, job.model
+        if not bus.watched:
+            return None
+        text: list[str] = []
+        started = perf_counter()
+        told = 0.0
+
+        def on_text(timer: StreamTimer, piece: str) -> None:
+            nonlocal told
+            text.append(piece)
+            now = perf_counter()
+            if now - told < _PROGRESS_SECONDS:
+                return
+            told = now
+            progress = RunProgress(
+                outcome_id=job.outcome_id,
+                provider=model.provider,
+                model_id=model.model_id,
+                visible_chunks=len(timer.visible_ns),
+                text="".join(text),
+                elapsed=now - started,
+            )
+            text.clear()
+            bus.publish(progress)
+
+        return on_text
+
+    async def _deliver(self, job: Job, outcome: Outcome) -> None:
+        self._around.bus.publish(RunFinished(provider=job.model.provider, model_id=job.model.model_id, outcome=outcome))
+        envelope = Envelope(outcome=outcome, publish=job.profile.publish and job.role == "scheduled")
+        try:
+            await self._around.outcomes.send(envelope)
+        except anyio.get_cancelled_exc_class():
+            await self._send_shielded(envelope)
+            raise
+
+    async def _last_words(self, job: Job, outcome: Outcome) -> None:
+        await self._send_shielded(Envelope(outcome=outcome, publish=job.profile.publish and job.role == "scheduled"))
+
+    async def _send_shielded(self, envelope: Envelope) -> None:
+        """Hand an outcome over in spite of a cancellation, for a bounded time; the id absorbs a second copy."""
+        with anyio.move_on_after(_LAST_WORDS_SECONDS, shield=True) as limit:
+            await self._around.outcomes.send(envelope)
+        if limit.cancelled_caught:
+            logger.error("outcome %s of %s was not stored: the store did not take it", envelope.outcome.id, self.name)
+
+    # learning
+
+    async def _learn(self, outcome: Outcome) -> None:
+        before = self._breaker.state
+        if isinstance(outcome, Failure):
+            if outcome.error_kind == "internal":
+                self._fail(outcome)
+            reason = f"{outcome.error_kind}: {outcome.message[:200]}; {outcome.advice}"
+            pause = self._breaker.failed(outcome.error_kind, outcome.retry_after, reason, monotonic())
+            if pause is not None:
+                await self._report_pause(pause)
+        else:
+            self._breaker.succeeded()
+        self._adapt_pace()
+        if before != self._breaker.state and self._breaker.state == "closed":
+            self._publish_state()
+        self._wake_workers()
+
+    def _fail(self, outcome: Failure) -> None:
+        """Wind the lane down: running streams end in peace, then `run` raises."""
+        self._fault = f"run {outcome.id} of {outcome.model_name} met a bug: {outcome.message}"
+        for scope in self._waiting:
+            scope.cancel()
+
+    async def _report_pause(self, pause: Pause) -> None:
+        self._publish_state(pause)
+        await self._around.inbox.send(
+            LaneBlocked(provider=self.name, reason=pause.reason, seconds=pause.seconds, lasting=pause.lasting)
+        )
+
+    def _adapt_pace(self) -> None:
+        if self._limiter.time_period != self._interval():
+            self._limiter = self._new_limiter()
+
+    def _interval(self) -> float:
+        return 60.0 / self._settings.requests_per_minute * self._breaker.slowdown
+
+    def _new_limiter(self) -> AsyncLimiter:
+        """One start an interval: a bucket of a minute's worth would let them all through at once."""
+        return AsyncLimiter(1, self._interval())
+
+    def _wake_workers(self) -> None:
+        self._changed.set()
+        self._changed = anyio.Event()
+
+    def _publish_state(self, pause: Pause | None = None) -> None:
+        now = self._around.clock.now()
+        if pause is None:
+            state = LaneState(lane=self.name, status="ok", at=now)
+        else:
+            state = LaneState(lane=self.name, status="blocked", at=now, reason=pause.reason, until=now + pause.duration)
+        self._around.bus.publish(state)

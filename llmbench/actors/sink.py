@@ -1,0 +1,122 @@
+"""The sink: outcomes arrive from every lane, are stored in batches, and only then acknowledged."""
+
+from __future__ import annotations
+
+import logging
+import random
+
+import anyio
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+
+from llmbench.actors.bus import Bus
+from llmbench.clock import Clock
+from llmbench.logs import log_run
+from llmbench.messages import Acknowledged, Envelope, Failure, NotStored, SchedulerMessage, StoreState
+from llmbench.stores.base import Store, StoreError, Verdict
+
+logger = logging.getLogger(__name__)
+
+_BATCH = 64
+_RETRY_FIRST = 0.5
+_RETRY_LONGEST = 60.0
+
+
+class Sink:
+    """Stores what comes until every sender has closed. What a crash interrupted is stored first by the next `run`."""
+
+    def __init__(
+        self,
+        store: Store,
+        outcomes: MemoryObjectReceiveStream[Envelope],
+        inbox: MemoryObjectSendStream[SchedulerMessage],
+        bus: Bus,
+        clock: Clock,
+    ) -> None:
+        self._store = store
+        self._outcomes = outcomes
+        self._inbox = inbox
+        self._bus = bus
+        self._clock = clock
+        self._batch: list[Envelope] = []
+        self._failing = False
+        self.stored = 0
+        self.refused = 0
+        """Outcomes that the store will not take: a conflict or a document that can't be encoded."""
+
+    @property
+    def waiting(self) -> int:
+        """Outcomes that are not durable yet."""
+        return len(self._batch) + self._outcomes.statistics().current_buffer_used
+
+    async def run(self) -> None:
+        while True:
+            if not self._batch:
+                try:
+                    self._batch = await self._collect()
+                except anyio.EndOfStream:
+                    return
+            verdicts = await self._put_until_known(self._batch)
+            batch, self._batch = self._batch, []
+            for envelope, verdict in zip(batch, verdicts, strict=True):
+                await self._settle(envelope, verdict)
+
+    async def _collect(self) -> list[Envelope]:
+        batch = [await self._outcomes.receive()]
+        while len(batch) < _BATCH:
+            try:
+                batch.append(self._outcomes.receive_nowait())
+            except (anyio.WouldBlock, anyio.EndOfStream):
+                break
+        return batch
+
+    async def _put_until_known(self, batch: list[Envelope]) -> list[Verdict]:
+        """Try until the store has said what became of each item; the same ids again do no harm."""
+        delay = _RETRY_FIRST
+        while True:
+            try:
+                verdicts = await self._store.put(batch)
+            except StoreError as error:
+                self._report("failing", str(error))
+                await anyio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311  jitter is no secret
+                delay = min(_RETRY_LONGEST, delay * 2)
+            else:
+                self._report("ok", None)
+                return verdicts
+
+    def _report(self, status: str, reason: str | None) -> None:
+        failing = status == "failing"
+        if failing or self._failing:
+            state = StoreState(
+                status="failing" if failing else "ok", at=self._clock.now(), waiting=self.waiting, reason=reason
+            )
+            self._bus.publish(state)
+        if failing != self._failing:
+            self._failing = failing
+            logger.log(logging.ERROR if failing else logging.INFO, "store %s", reason or "takes outcomes again")
+
+    async def _settle(self, envelope: Envelope, verdict: Verdict) -> None:
+        outcome = envelope.outcome
+        if not verdict.acknowledged:
+            self.refused += 1
+            reason = verdict.reason or verdict.status
+            logger.error(
+                "outcome %s of %s/%s was not stored: %s", outcome.id, outcome.provider, outcome.model_name, reason
+            )
+            await self._inbox.send(
+                NotStored(outcome_id=outcome.id, provider=outcome.provider, model_id=outcome.model_name, reason=reason)
+            )
+            return
+        self.stored += 1
+        log_run(outcome)
+        failed = outcome if isinstance(outcome, Failure) else None
+        await self._inbox.send(
+            Acknowledged(
+                outcome_id=outcome.id,
+                provider=outcome.provider,
+                model_id=outcome.model_name,
+                ok=failed is None,
+                at=outcome.run_ts,
+                error_kind=failed.error_kind if failed is not None else None,
+                retry_after=failed.retry_after if failed is not None else None,
+            )
+        )

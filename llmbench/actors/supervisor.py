@@ -1,0 +1,157 @@
+"""The supervisor: makes every actor and channel, watches them, and stops them in order. Only it knows them all.
+
+Stopping: 1. the scheduler ends, so nothing new starts; 2. lanes finish what streams, up to the grace period, and the
+rest is cut off and recorded as such; 3. the sink stores what is left; 4. done.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Awaitable, Callable, Sequence
+
+import anyio
+import msgspec
+
+from llmbench.actors.breaker import PROBE_SECONDS
+from llmbench.actors.bus import Bus
+from llmbench.actors.plans import Plan
+from llmbench.actors.provider import ProviderActor, Surroundings
+from llmbench.actors.record import Runner
+from llmbench.actors.scheduler import Scheduler
+from llmbench.actors.sink import Sink
+from llmbench.actors.supervision import ActorDown, RestartBudget, Supervised
+from llmbench.clock import Clock, SystemClock
+from llmbench.config import ResolvedProvider
+from llmbench.measure.quiet import QuietCollector
+from llmbench.measure.transport import StartGate
+from llmbench.messages import Envelope, Job, LaneBlocked, SchedulerMessage
+from llmbench.providers.base import Provider
+from llmbench.stores.base import Store
+
+logger = logging.getLogger(__name__)
+
+_OUTCOMES = 64
+_DRAIN_SECONDS = 10.0
+
+
+class Lane(msgspec.Struct, frozen=True, kw_only=True):
+    """A provider to be served. ``problem`` is why it can't be (a key that is not set), and then ``open`` is unused."""
+
+    settings: ResolvedProvider
+    open: Callable[[], Provider]
+    problem: str | None = None
+
+
+class Supervisor:
+    """Runs one plan over some lanes into one store."""
+
+    def __init__(
+        self,
+        lanes: Sequence[Lane],
+        plan: Plan,
+        store: Store,
+        runner: Runner,
+        *,
+        bus: Bus | None = None,
+        clock: Clock | None = None,
+        grace_seconds: float = 30.0,
+        refresh: Callable[[], Awaitable[None]] | None = None,
+        probe_seconds: float = PROBE_SECONDS,
+        budget: Callable[[], RestartBudget] = RestartBudget,
+    ) -> None:
+        self.bus = bus or Bus()
+        self._clock = clock or SystemClock()
+        self._grace_seconds = grace_seconds
+        self._gate = StartGate()
+        self._quiet = QuietCollector()
+        self._stop = anyio.Event()
+        outcomes_in, outcomes_out = anyio.create_memory_object_stream[Envelope](_OUTCOMES)
+        inbox_in, inbox_out = anyio.create_memory_object_stream[SchedulerMessage](math.inf)
+        self._outcomes_in, self._outcomes_out = outcomes_in, outcomes_out
+        self._inbox_in, self._inbox_out = inbox_in, inbox_out
+        self.sink = Sink(store, outcomes_out, inbox_in, self.bus, self._clock)
+        around = Surroundings(
+            outcomes=outcomes_in,
+            inbox=inbox_in,
+            bus=self.bus,
+            runner=runner,
+            clock=self._clock,
+            gate=self._gate,
+            quiet=self._quiet,
+            probe_seconds=probe_seconds,
+        )
+        self._mailboxes = {
+            lane.settings.name: anyio.create_memory_object_stream[Job](2 * lane.settings.concurrency) for lane in lanes
+        }
+        self.actors = {
+            lane.settings.name: ProviderActor(lane.settings, lane.open, self._mailboxes[lane.settings.name][1], around)
+            for lane in lanes
+        }
+        senders = {name: ends[0] for name, ends in self._mailboxes.items()}
+        scheduler = Scheduler(plan, inbox_out, senders, self._clock, refresh)
+        self.lanes = {lane.settings.name: self._supervise(lane, budget()) for lane in lanes}
+        self._scheduler = Supervised("scheduler", scheduler.run, self.bus, self._clock, budget())
+        self._sink = Supervised("sink", self.sink.run, self.bus, self._clock, budget())
+
+    def _supervise(self, lane: Lane, budget: RestartBudget) -> Supervised:
+        name, actor = lane.settings.name, self.actors[lane.settings.name]
+
+        async def run() -> None:
+            if lane.problem is not None:
+                raise ActorDown(lane.problem)
+            await actor.run()
+
+        def give_up(reason: str) -> None:
+            message = LaneBlocked(provider=name, reason=reason, seconds=math.inf, lasting=True)
+            self._inbox_in.send_nowait(message)
+
+        return Supervised(name, run, self.bus, self._clock, budget, on_down=give_up)
+
+    def stop(self) -> None:
+        """Stop gracefully: nothing new starts."""
+        self._stop.set()
+
+    async def run(self) -> None:
+        """Run until the plan is finished or `stop` is called; then wind down in order."""
+        self._quiet.freeze()
+        try:
+            async with anyio.create_task_group() as sink_group:
+                sink_group.start_soon(self._sink.run)
+                await self._run_lanes()
+                self._outcomes_in.close()
+                sink_group.cancel_scope.deadline = anyio.current_time() + _DRAIN_SECONDS
+            if self.sink.waiting:
+                logger.error("%d outcomes were not stored: the store did not take them in time", self.sink.waiting)
+        finally:
+            self._quiet.release()
+            self._close_channels()
+            self.bus.close()
+
+    async def _run_lanes(self) -> None:
+        async with anyio.create_task_group() as lanes:
+            for supervised in self.lanes.values():
+                lanes.start_soon(supervised.run)
+            await self._until_finished_or_stopped()
+            for name, supervised in self.lanes.items():
+                supervised.stop()
+                self.actors[name].stop()
+            lanes.cancel_scope.deadline = anyio.current_time() + self._grace_seconds
+
+    async def _until_finished_or_stopped(self) -> None:
+        async with anyio.create_task_group() as group:
+
+            async def schedule() -> None:
+                await self._scheduler.run()
+                group.cancel_scope.cancel()
+
+            group.start_soon(schedule)
+            await self._stop.wait()
+            group.cancel_scope.cancel()
+
+    def _close_channels(self) -> None:
+        for stream in (self._outcomes_in, self._outcomes_out, self._inbox_in, self._inbox_out):
+            stream.close()
+        for sender, receiver in self._mailboxes.values():
+            sender.close()
+            receiver.close()

@@ -1,0 +1,98 @@
+"""The effective configuration: what the rest of the program asks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import msgspec
+
+from llmbench.config.check import ConfigError, listed, nearest, quote
+from llmbench.config.environment import ModelRef, secret_variables
+from llmbench.config.providers import ResolvedProvider, unknown_provider
+from llmbench.config.tables import RunnerTable, ScheduleTable, StoreTable
+from llmbench.messages import Profile
+from llmbench.secrets import Secrets
+
+_NONE_ENABLED = (
+    "no provider is enabled: set a provider's key variable, such as OPENAI_API_KEY, and enabled = true in its table "
+    "of config.toml, or BENCHMARK_PROVIDERS=openai in the environment ('llmbench demo' needs no key)"
+)
+
+
+class UnknownProvider(ConfigError):  # noqa: N818  named after the condition, as the errors of the stores are
+    """No provider of this name is known or configured. The message names the nearest one, and all."""
+
+    def __init__(self, name: str, known: tuple[str, ...]) -> None:
+        super().__init__([unknown_provider(name, known)])
+        self.name = name
+
+
+class UnknownProfile(ConfigError):  # noqa: N818  the same
+    """No profile of this name is built in or configured. The message names the nearest one, or all."""
+
+    def __init__(self, name: str, known: tuple[str, ...]) -> None:
+        meant = nearest(name, known)
+        super().__init__([f"profile {quote(name)} is unknown: use {repr(meant) if meant else listed(known)}"])
+        self.name = name
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True):
+    """The effective configuration.
+
+    ``source`` is the file it came from, None if there was none. ``providers`` holds every provider that has a preset
+    or a table, enabled or not. ``worklist`` is what BENCHMARK_MODELS lists: the models to run in the place of the
+    catalogue's; empty if the catalogue decides. ``store_problems`` are for commands that open the store: sentences
+    that say why it can't be the one that the environment asks for. ``overrides`` maps keys to the environment
+    variables that override them, ``providers.*.enabled`` standing for every provider's.
+    """
+
+    source: Path | None
+    runner: RunnerTable
+    schedule: ScheduleTable
+    store: StoreTable
+    profiles: Mapping[str, Profile]
+    providers: Mapping[str, ResolvedProvider]
+    worklist: tuple[ModelRef, ...]
+    store_problems: tuple[str, ...]
+    overrides: Mapping[str, str]
+
+    @property
+    def database(self) -> Path:
+        """The absolute path of the SQLite store's file."""
+        return Path(self.store.sqlite.path)
+
+    def provider(self, name: str) -> ResolvedProvider:
+        """Return a provider, enabled or not. Raises `UnknownProvider`."""
+        if name not in self.providers:
+            raise UnknownProvider(name, tuple(self.providers))
+        return self.providers[name]
+
+    def enabled_providers(self) -> list[ResolvedProvider]:
+        return [provider for provider in self.providers.values() if provider.enabled]
+
+    def profile(self, name: str) -> Profile:
+        """Return a profile. Raises `UnknownProfile`."""
+        if name not in self.profiles:
+            raise UnknownProfile(name, tuple(self.profiles))
+        return self.profiles[name]
+
+    def secret_variables(self) -> tuple[str, ...]:
+        """Return the names of all environment variables whose values must not be seen, for `Secrets.redactor`."""
+        return secret_variables(provider.api_key_env for provider in self.providers.values())
+
+    def start_problems(self, env: Mapping[str, str]) -> tuple[str, ...]:
+        """Return why measuring can't start, or not with every enabled provider: none is enabled, a key isn't set."""
+        enabled = self.enabled_providers()
+        if not enabled:
+            return (_NONE_ENABLED,)
+        return tuple(self._without_key(enabled, Secrets(env)))
+
+    def _without_key(self, enabled: list[ResolvedProvider], secrets: Secrets) -> Iterator[str]:
+        prefix = f"{self.source}: " if self.source else ""
+        for provider in enabled:
+            if provider.api_key_env is not None and not secrets.is_set(provider.api_key_env):
+                yield (
+                    f"{prefix}providers.{provider.name}.api_key_env: environment variable {provider.api_key_env!r} "
+                    "is not set: set it to the key, or take the provider out with enabled = false"
+                )

@@ -1,0 +1,147 @@
+"""The environment variables that override config.toml, and the folders that the platform gives a program."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+import platformdirs
+
+from llmbench.config.check import check_text, describe, quote
+from llmbench.config.providers import unknown_provider
+from llmbench.config.tables import Minutes, ModelId, StoreKind
+from llmbench.providers.presets import PRESETS
+
+PROVIDERS = "BENCHMARK_PROVIDERS"
+MODELS = "BENCHMARK_MODELS"
+FRESH_MINUTES = "FRESH_MINUTES"
+STORE = "LLMBENCH_STORE"
+
+_SECRET_VARIABLES = ("MONGODB_URI", "INGEST_API_KEY", "RUNNER_CONFIG_TOKEN")
+
+_KEYS = {FRESH_MINUTES: "schedule.fresh_minutes", STORE: "store.kind", PROVIDERS: "providers.*.enabled"}
+
+_OTHER_STORES = {
+    "MONGODB_URI": "the MongoDB store",
+    "INGEST_API_URL": "the HTTP store",
+    "RUNNER_CONFIG_URL": "a worklist over HTTP",
+}
+
+
+class ModelRef(msgspec.Struct, frozen=True):
+    """A model of a provider, written ``provider/model_id``; the id may contain slashes itself."""
+
+    provider: str
+    model_id: str
+
+    def __str__(self) -> str:
+        return f"{self.provider}/{self.model_id}"
+
+
+class Environment:
+    """What the variables ask for. A variable that is empty counts as not set.
+
+    ``enabled`` are the providers to be enabled, in their order; ``worklist`` the models of `MODELS`, each once;
+    ``problems`` one sentence for each value that is wrong.
+    """
+
+    def __init__(self, env: Mapping[str, str], known: Sequence[str], enabled_in_file: Sequence[str]) -> None:
+        self.env = env
+        self.problems: list[str] = []
+        self.fresh_minutes: float | None = self._value(FRESH_MINUTES, Minutes)
+        self.store_kind: Literal["sqlite"] | None = self._value(STORE, StoreKind)
+        chosen = self._providers(known) if self._text(PROVIDERS) else tuple(enabled_in_file)
+        # Whose model an id is depends on the providers; if those are wrong, nothing can be said of the models.
+        self.enabled = chosen or ()
+        self.worklist = () if chosen is None else self._models()
+
+    def overrides(self) -> dict[str, str]:
+        """Return key of config.toml → variable that overrides it."""
+        return {key: name for name, key in _KEYS.items() if self._text(name)}
+
+    def store_problems(self) -> tuple[str, ...]:
+        """Return a sentence for each variable that asks for a store that this version does not have."""
+        if self.store_kind is not None:
+            return ()
+        return tuple(
+            f"environment variable {name!r} asks for {what}, which this version does not have: unset it, "
+            f"or set {STORE}=sqlite to use the SQLite store all the same"
+            for name, what in _OTHER_STORES.items()
+            if self._text(name)
+        )
+
+    def _value(self, name: str, annotation: Any) -> Any:
+        text = self._text(name)
+        if not text:
+            return None
+        value, wrong = check_text(text, annotation)
+        if wrong is not None:
+            self._wrong(name, f"{wrong} (it overrides {_KEYS[name]})")
+        return value
+
+    def _providers(self, known: Sequence[str]) -> tuple[str, ...] | None:
+        names = self._list(PROVIDERS)
+        unknown = [name for name in names if name not in known]
+        self.problems += [f"environment variable {PROVIDERS!r}: {unknown_provider(name, known)}" for name in unknown]
+        if not names:
+            self._wrong(PROVIDERS, "names no provider: list some, separated by commas, or unset it")
+        return None if unknown or not names else names
+
+    def _models(self) -> tuple[ModelRef, ...]:
+        found = (self._model(item) for item in self._list(MODELS))
+        return tuple(dict.fromkeys(model for model in found if model is not None))
+
+    def _model(self, item: str) -> ModelRef | None:
+        provider, _, model_id = item.partition("/")
+        _, wrong = check_text(item, ModelId)
+        if wrong is not None:
+            self._wrong(MODELS, f"holds {quote(item)}, which can't be: write {describe(ModelId)}")
+        elif provider in self.enabled and model_id:
+            return ModelRef(provider, model_id)
+        elif len(self.enabled) == 1:
+            return ModelRef(self.enabled[0], item)
+        else:
+            self._wrong(MODELS, f"holds {quote(item)}: {self._which_provider()}")
+        return None
+
+    def _which_provider(self) -> str:
+        if not self.enabled:
+            return f"no provider is enabled: enable one, in config.toml or with {PROVIDERS}"
+        return f"several providers are enabled, so write provider/model_id, with one of {', '.join(self.enabled)}"
+
+    def _list(self, name: str) -> tuple[str, ...]:
+        items = (part.strip() for part in self._text(name).split(","))
+        return tuple(dict.fromkeys(item for item in items if item))
+
+    def _text(self, name: str) -> str:
+        return self.env.get(name, "").strip()
+
+    def _wrong(self, name: str, text: str) -> None:
+        self.problems.append(f"environment variable {name!r} {text}")
+
+
+def secret_variables(key_variables: Iterable[str | None]) -> tuple[str, ...]:
+    """Return the names of all variables that may hold a secret: these, the presets', and those of the stores.
+
+    A preset's variable counts even where the file names another one: the SDKs know it, too.
+    """
+    presets = (preset.api_key_env for preset in PRESETS.values())
+    return tuple(dict.fromkeys(name for name in (*key_variables, *presets, *_SECRET_VARIABLES) if name))
+
+
+def config_file(env: Mapping[str, str]) -> Path:
+    """Return where the platform keeps a user's config.toml of llmbench."""
+    return _folder(env, "XDG_CONFIG_HOME", platformdirs.user_config_path) / "config.toml"
+
+
+def database_file(env: Mapping[str, str]) -> Path:
+    """Return where the platform keeps a user's data, for the SQLite store."""
+    return _folder(env, "XDG_DATA_HOME", platformdirs.user_data_path) / "llmbench.db"
+
+
+def _folder(env: Mapping[str, str], variable: str, default: Callable[..., Path]) -> Path:
+    # platformdirs asks os.environ, which is not always the environment that is being configured from.
+    chosen = Path(env.get(variable, ""))
+    return chosen / "llmbench" if chosen.is_absolute() else default("llmbench", appauthor=False)

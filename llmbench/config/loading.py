@@ -1,0 +1,103 @@
+"""From a file and the environment to the effective configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import msgspec
+
+from llmbench.config import providers
+from llmbench.config.check import ConfigError, Problem, check, read
+from llmbench.config.effective import Config
+from llmbench.config.environment import Environment, config_file, database_file, secret_variables
+from llmbench.config.providers import ResolvedProvider
+from llmbench.config.tables import BUILT_IN, ProfileTable, SqliteTable, StoreTable, Tables, profile_of
+from llmbench.messages import Profile
+from llmbench.providers.presets import NOT_YET, PRESETS
+from llmbench.secrets import Secrets
+
+
+def find(env: Mapping[str, str], cwd: Path) -> Path | None:
+    """Return the file to load if none is named: ./config.toml, else the one in the platform's configuration folder.
+
+    None means that there is neither. Raises `ConfigError` if one of the places can't be looked into.
+    """
+    for path in (cwd / "config.toml", config_file(env)):
+        try:
+            if path.exists():
+                return path
+        except OSError as error:
+            raise ConfigError([f"{path}: can't be looked for ({error.strerror}): name a file"]) from error
+    return None
+
+
+def load(path: Path | None, env: Mapping[str, str]) -> Config:
+    """Return the configuration of this file (None: the built-in defaults) with the environment's overrides.
+
+    Relative paths in the file start from its folder. Raises `ConfigError` with every problem there is.
+    """
+    tables, walked = check(read(path) if path else {}, Tables)
+    folder = path.parent if path else Path()
+    known = tuple(dict.fromkeys((*PRESETS, *(name for name in tables.providers if name not in NOT_YET))))
+    enabled = tuple(name for name in known if name in tables.providers and tables.providers[name].enabled)
+    overriding = Environment(env, known, enabled)
+    found = _with_rules(walked, tables, folder)
+    problems = [f"{path}: {problem.key} {problem.text}" for problem in found] + overriding.problems
+    if problems:
+        raise ConfigError(_redacted(problems, tables, env))
+    return _effective(path, tables, {name: _provider(name, tables, folder, overriding) for name in known}, overriding)
+
+
+def _with_rules(walked: list[Problem], tables: Tables, folder: Path) -> list[Problem]:
+    """Return the problems of single values and those that the rules find, without what follows from another."""
+    profiles = tuple(dict.fromkeys((*BUILT_IN, *tables.profiles)))
+    not_yet = [f"providers.{name}" for name in tables.providers if name in NOT_YET]
+    kept = [problem for problem in walked if not any(problem.within(key) for key in not_yet)]
+    wrong = {problem.key for problem in kept}
+    ruled = (
+        problem
+        for name, table in tables.providers.items()
+        for problem in providers.problems(name, table, profiles, folder)
+    )
+    return kept + [problem for problem in ruled if problem.key not in wrong]
+
+
+def _redacted(problems: Iterable[str], tables: Tables, env: Mapping[str, str]) -> list[str]:
+    """Return the sentences without any secret that was put into the file by mistake."""
+    redactor = Secrets(env).redactor(secret_variables(table.api_key_env for table in tables.providers.values()))
+    return [redactor.redact(problem) for problem in problems]
+
+
+def _provider(name: str, tables: Tables, folder: Path, overriding: Environment) -> ResolvedProvider:
+    resolved = providers.resolve(name, tables.providers.get(name), folder)
+    return msgspec.structs.replace(resolved, enabled=name in overriding.enabled)
+
+
+def _effective(
+    path: Path | None, tables: Tables, resolved: Mapping[str, ResolvedProvider], overriding: Environment
+) -> Config:
+    fresh = overriding.fresh_minutes or tables.schedule.fresh_minutes
+    return Config(
+        source=path,
+        runner=tables.runner,
+        schedule=msgspec.structs.replace(tables.schedule, fresh_minutes=fresh),
+        store=_store(path, tables.store, overriding),
+        profiles=_profiles(tables),
+        providers=resolved,
+        worklist=overriding.worklist,
+        store_problems=overriding.store_problems(),
+        overrides=overriding.overrides(),
+    )
+
+
+def _profiles(tables: Tables) -> dict[str, Profile]:
+    given = {name: ProfileTable() for name in BUILT_IN} | tables.profiles
+    return {name: profile_of(name, table) for name, table in given.items()}
+
+
+def _store(path: Path | None, store: StoreTable, overriding: Environment) -> StoreTable:
+    given = store.sqlite.path
+    database = providers.located(given, path.parent) if path and given else database_file(overriding.env)
+    kind = overriding.store_kind or store.kind
+    return msgspec.structs.replace(store, kind=kind, sqlite=SqliteTable(path=str(database)))

@@ -1,0 +1,193 @@
+"""The tables of config.toml, as Structs: which keys there are, their types, limits and defaults.
+
+A default of None means that the key has none of its own: a provider's comes from its preset, a profile's from the
+built-in profile of the same name.
+"""
+
+from __future__ import annotations
+
+import platform
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from llmbench.messages import Profile
+from llmbench.providers.presets import NOT_YET, ProviderKind
+
+
+def _words(text: str) -> dict[str, Any]:
+    return {"wants": text}
+
+
+Name = Annotated[
+    str,
+    Meta(
+        pattern=r"\A[a-z0-9][a-z0-9_-]{0,39}\Z",
+        extra=_words("a name of 1 to 40 of a-z, 0-9, '_' and '-', beginning with a letter or digit"),
+    ),
+]
+RunnerId = Annotated[
+    str,
+    Meta(
+        pattern=r"\A[A-Za-z0-9][A-Za-z0-9._:-]{0,99}\Z",
+        extra=_words("a text of 1 to 100 letters, digits, '.', '_', ':' and '-', beginning with a letter or digit"),
+    ),
+]
+PathText = Annotated[str, Meta(pattern=r"\A[^\x00-\x1f\x7f]+\Z", extra=_words("a path"))]
+ModelId = Annotated[
+    str,
+    Meta(pattern=r"\A[!-~]{1,200}\Z", extra=_words("a model id of 1 to 200 printable ASCII characters without spaces")),
+]
+VariableName = Annotated[
+    str,
+    Meta(
+        pattern=r"\A([A-Z_][A-Z0-9_]*)?\Z",
+        max_length=100,
+        # A key pasted in the place of its variable's name must not end up on a screen.
+        extra={"wants": "the name of an environment variable, in capitals, or '' for no key", "hide": True},
+    ),
+]
+Url = Annotated[
+    str,
+    Meta(
+        pattern=r"\A(?i:https?)://[!-~]+\Z",
+        max_length=500,
+        extra=_words("an absolute http:// or https:// URL, such as 'http://127.0.0.1:8000/v1'"),
+    ),
+]
+HeaderName = Annotated[
+    str,
+    Meta(pattern=r"\A[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}\Z", extra=_words("the name of an HTTP header")),
+]
+HeaderValue = Annotated[
+    str,
+    Meta(
+        pattern=r"\A[\x21-\x7e]([\x20-\x7e]{0,998}[\x21-\x7e])?\Z",
+        extra={"wants": "a text of 1 to 1000 printable ASCII characters without space at either end", "hide": True},
+    ),
+]
+IdPart = Annotated[str, Meta(pattern=r"\A[!-~]{1,100}\Z", extra=_words("the beginning or end of a model id"))]
+Prompt = Annotated[str, Meta(min_length=1, max_length=20_000, extra=_words("a text of 1 to 20000 characters"))]
+Effort = Annotated[str, Meta(pattern=r"\A[a-z]{1,20}\Z", extra=_words("a word such as 'low', or 'unset'"))]
+Seconds = Annotated[float, Meta(ge=0.1, le=86_400)]
+Minutes = Annotated[float, Meta(ge=0.1, le=525_600)]
+Kind = Annotated[ProviderKind, Meta(extra={"not_yet": NOT_YET})]
+StoreKind = Annotated[Literal["sqlite"], Meta(extra={"not_yet": ("mongo", "http")})]
+Unset = Literal["unset"]
+
+
+def host_name() -> str:
+    """Return this machine's name as a runner id; characters that an id can't hold become ``-``."""
+    return re.sub(r"[^A-Za-z0-9._:-]", "-", platform.node()).lstrip("._:-")[:100] or "localhost"
+
+
+class Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A table of config.toml. Every key has a default."""
+
+
+class RunnerTable(Table, frozen=True):
+    """Who measures. ``region`` is stored with every outcome, so that one region can be told from another."""
+
+    id: RunnerId = msgspec.field(default_factory=host_name)
+    region: RunnerId | None = None
+
+
+class ScheduleTable(Table, frozen=True):
+    """When to measure, and how long running streams may take to finish once a stop is asked for."""
+
+    fresh_minutes: Minutes = 180.0
+    grace_seconds: Annotated[float, Meta(ge=0, le=3600)] = 30.0
+    spread_seconds: Annotated[float, Meta(ge=0, le=86_400)] = 60.0
+
+
+class SqliteTable(Table, frozen=True):
+    """The embedded store. `load` fills in an empty path."""
+
+    path: PathText = ""
+
+
+class StoreTable(Table, frozen=True):
+    kind: StoreKind = "sqlite"
+    sqlite: SqliteTable = SqliteTable()
+
+
+class ProfileTable(Table, frozen=True):
+    """A named request shape; ``"unset"`` leaves a parameter out of the request."""
+
+    prompt: Prompt | None = None
+    version: Annotated[int, Meta(ge=1, le=1_000_000)] | None = None
+    max_tokens: Annotated[int, Meta(ge=1, le=100_000)] | None = None
+    temperature: Annotated[float, Meta(ge=0, le=2)] | Unset | None = None
+    effort: Effort | None = None
+    timeout_seconds: Seconds | None = None
+    idle_timeout_seconds: Seconds | None = None
+    connect_timeout_seconds: Seconds | None = None
+    token_tolerance: Annotated[float, Meta(ge=0, le=1)] | None = None
+    validation: Literal["tokens", "reasoning", "none"] | None = None
+    publish: bool | None = None
+
+
+class ProviderTable(Table, frozen=True):
+    """One provider. A table that is there is enabled unless it says otherwise."""
+
+    kind: Kind | None = None
+    enabled: bool = True
+    base_url: Url | None = None
+    api_key_env: VariableName | None = None
+    requests_per_minute: Annotated[float, Meta(ge=0.01, le=100_000)] | None = None
+    concurrency: Annotated[int, Meta(ge=1, le=4096)] | None = None
+    models: tuple[ModelId, ...] = ()
+    profile: Name | None = None
+    ca_file: PathText | None = None
+    headers: dict[HeaderName, HeaderValue] = {}
+    responses_prefixes: tuple[IdPart, ...] | None = None
+    completions_suffixes: tuple[IdPart, ...] | None = None
+
+
+class Tables(Table, frozen=True):
+    """The whole of config.toml."""
+
+    runner: RunnerTable = msgspec.field(default_factory=RunnerTable)
+    schedule: ScheduleTable = ScheduleTable()
+    store: StoreTable = StoreTable()
+    profiles: dict[Name, ProfileTable] = {}
+    providers: dict[Name, ProviderTable] = {}
+
+
+PROFILE_FIELDS: Mapping[str, str] = {
+    name: {"effort": "reasoning_effort", "validation": "validation_policy"}.get(name, name)
+    for name in ProfileTable.__struct_fields__
+}
+"""Key of a profile's table → field of `Profile`."""
+
+# The budget has to be used up, or speeds of different models compare different things; so the text asked for is long.
+_PROMPT = (
+    "Write a detailed essay of at least two thousand words on how bridges have been built, from the first stone "
+    "arches to today's cable-stayed spans. Begin with the first sentence of the essay itself, write continuous prose "
+    "without headings or lists, and do not stop early."
+)
+
+BUILT_IN: Mapping[str, Profile] = {
+    "default": Profile(id="default", prompt=_PROMPT, max_tokens=64, temperature=0.0),
+    "reasoning": Profile(
+        id="reasoning",
+        prompt=_PROMPT,
+        max_tokens=1024,
+        reasoning_effort="low",
+        timeout_seconds=300.0,
+        # Some APIs send nothing at all while a model thinks.
+        idle_timeout_seconds=180.0,
+        validation_policy="reasoning",
+    ),
+}
+"""The profiles that are there without any configuration; other names start from ``default``."""
+
+
+def profile_of(name: str, table: ProfileTable) -> Profile:
+    """Return the profile of this name: the built-in one, with the keys that the table gives."""
+    given = {PROFILE_FIELDS[key]: value for key, value in msgspec.structs.asdict(table).items() if value is not None}
+    unset = {field: None for field in ("temperature", "reasoning_effort") if given.get(field) == "unset"}
+    return msgspec.structs.replace(BUILT_IN.get(name, BUILT_IN["default"]), id=name, **given | unset)

@@ -1,0 +1,137 @@
+"""Log lines: for a person on a terminal, JSON lines otherwise; one line a run. Writing never waits for the reader."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import logging.handlers
+import queue
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any, TextIO
+
+import msgspec
+
+from llmbench.errors import clean
+from llmbench.messages import Failure, Outcome
+
+_QUEUED_LINES = 10_000
+_runs = logging.getLogger("llmbench.run")
+
+
+def log_run(outcome: Outcome) -> None:
+    """Log one stored run, in one line."""
+    level = logging.WARNING if isinstance(outcome, Failure) else logging.INFO
+    _runs.log(level, "%s", describe_run(outcome), extra={"fields": run_fields(outcome)})
+
+
+def describe_run(outcome: Outcome) -> str:
+    """Return a run in one line for a person."""
+    name = f"{outcome.provider}/{outcome.model_name}"
+    if isinstance(outcome, Failure):
+        return f"{name}  failed  {outcome.error_kind}: {outcome.message[:200]}"
+    first = outcome.time_to_first_token
+    ttft = f"TTFT {first * 1000:.0f} ms" if first is not None else "no visible text"
+    coarse = "  coarse" if outcome.resolution == "coarse" else ""
+    speed = f"{outcome.tokens_per_second:.1f} tok/s  {outcome.output_tokens} tokens"
+    return f"{name}  {outcome.outcome}  {ttft}  {speed}{coarse}"
+
+
+def run_fields(outcome: Outcome) -> dict[str, Any]:
+    """Return what the JSON line of a run holds: enough to follow it, not the whole document."""
+    fields: dict[str, Any] = {
+        "event": "run",
+        "id": outcome.id,
+        "provider": outcome.provider,
+        "model": outcome.model_name,
+        "outcome": outcome.outcome,
+    }
+    if isinstance(outcome, Failure):
+        return fields | {
+            "error_kind": outcome.error_kind,
+            "error_cause": outcome.error_cause,
+            "stage": outcome.stage,
+            "http_status": outcome.http_status,
+            "message": outcome.message[:500],
+        }
+    return fields | {
+        "time_to_first_token": outcome.time_to_first_token,
+        "tokens_per_second": outcome.tokens_per_second,
+        "output_tokens": outcome.output_tokens,
+        "clock": outcome.clock,
+        "resolution": outcome.resolution,
+    }
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line; the encoder escapes whatever foreign text holds."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, Any] = {
+            "ts": datetime.fromtimestamp(record.created, UTC),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+        }
+        fields = getattr(record, "fields", None)
+        line |= fields if fields is not None else {"message": clean(record.getMessage(), 2000)}
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return msgspec.json.encode(line).decode()
+
+
+class PlainFormatter(logging.Formatter):
+    """Local time, level unless it is INFO, and the message with control characters made visible."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        at = datetime.fromtimestamp(record.created).astimezone().strftime("%H:%M:%S")
+        level = "" if record.levelno == logging.INFO else f"{record.levelname.lower()}: "
+        text = f"{at}  {level}{clean(record.getMessage(), 500)}"
+        return f"{text}\n{self.formatException(record.exc_info)}" if record.exc_info else text
+
+
+class _NeverWaiting(logging.handlers.QueueHandler):
+    """Hands records to the writer thread; when a stuck reader has let the queue fill up, drops and counts them."""
+
+    dropped = 0
+
+    def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
+        return record
+
+    def enqueue(self, record: logging.LogRecord) -> None:
+        try:
+            self.queue.put_nowait(record)
+        except queue.Full:
+            self.dropped += 1
+
+
+class _Stream(logging.StreamHandler[TextIO]):
+    """Writes lines until nobody reads them any more."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  logging's own name
+        """Ignore a reader that went away: the log is for it, and the engine goes on."""
+
+
+@contextlib.contextmanager
+def logging_to(stream: TextIO, *, json: bool, level: int = logging.INFO) -> Iterator[None]:
+    """Send llmbench's log lines to ``stream`` from a thread of their own, until the block ends."""
+    target = _Stream(stream)
+    target.setFormatter(JsonFormatter() if json else PlainFormatter())
+    lines: queue.Queue[Any] = queue.Queue(_QUEUED_LINES)
+    handler = _NeverWaiting(lines)
+    listener = logging.handlers.QueueListener(lines, target)
+    root = logging.getLogger("llmbench")
+    before = root.level, root.propagate
+    root.setLevel(level)
+    root.propagate = False
+    root.addHandler(handler)
+    listener.start()
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+        root.setLevel(before[0])
+        root.propagate = before[1]
+        listener.stop()
+        if handler.dropped:
+            with contextlib.suppress(OSError):
+                stream.write(f"{handler.dropped} log lines were dropped: their reader was too slow\n")

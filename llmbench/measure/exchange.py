@@ -1,0 +1,285 @@
+"""One run's connection: connect, send one request, take the response, with the time of each phase.
+
+The timeline's marks are all the tracing that a run needs; the stamps of the body go to its sink.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextvars import ContextVar
+from time import perf_counter_ns
+from types import TracebackType
+from typing import Literal, Self
+
+import aiohappyeyeballs
+import anyio
+import httpx2
+import msgspec
+
+from llmbench.measure.loopwatch import current_watch
+from llmbench.measure.response import BodySink, ResponseReader
+from llmbench.measure.stamps import Read, StampedStream
+
+Phase = Literal["resolve", "connect", "tls", "send", "headers", "body"]
+
+_HAPPY_EYEBALLS_SECONDS = 0.25  # RFC 8305's recommended connection attempt delay
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """Seconds to be connected (name, TCP and TLS together), and seconds of silence once the request is sent."""
+
+    connect: float = 10.0
+    idle: float = 60.0
+
+
+class Timeline(msgspec.Struct, kw_only=True):
+    """When each phase of a run ended, as `perf_counter_ns`; None until it has."""
+
+    started_ns: int
+    resolved_ns: int | None = None
+    connected_ns: int | None = None
+    tls_ns: int | None = None
+    request_written_ns: int | None = None
+    first_byte_ns: int | None = None
+    ended_ns: int | None = None
+
+
+_current: ContextVar[Exchange | None] = ContextVar("llmbench_exchange", default=None)
+
+
+def current_exchange() -> Exchange | None:
+    """Return the exchange that this task made current."""
+    return _current.get()
+
+
+class Exchange:
+    """One request and its response on a connection of its own. An async context manager, which always closes it."""
+
+    def __init__(self, limits: Limits, *, kernel: bool = True) -> None:
+        self.timeline = Timeline(started_ns=perf_counter_ns())
+        self.phase: Phase = "resolve"
+        self.on_request_written: Callable[[], None] | None = None
+        self.limit_hit: Literal["connect", "idle"] | None = None
+        self.lag_ns = 0
+        """The event loop's worst absence while this exchange was open; set when it closes."""
+        self._limits = limits
+        self._kernel = kernel
+        self._loop = asyncio.get_running_loop()
+        self._watch = current_watch()
+        self._lag = self._watch.watch()
+        self._stream: StampedStream | None = None
+        self._reader: ResponseReader | None = None
+        self._error: Exception | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self._active_ns = 0
+        self._idle_timer: asyncio.TimerHandle | None = None
+        self._closed = False
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @contextlib.contextmanager
+    def current(self) -> Iterator[None]:
+        """Make this the exchange that `StampedTransport` uses for the next request of this task."""
+        token = _current.set(self)
+        try:
+            yield
+        finally:
+            _current.reset(token)
+
+    @property
+    def connected(self) -> bool:
+        return self._stream is not None
+
+    @property
+    def response(self) -> ResponseReader | None:
+        """The response's head, once there is one."""
+        return self._reader
+
+    # connecting
+
+    async def connect(self, host: str, port: int, tls: ssl.SSLContext | None) -> None:
+        """Resolve, connect, and do the TLS handshake if ``tls`` is given.
+
+        Raises httpx2.ConnectTimeout or httpx2.ConnectError, the latter with the operating system's error as cause.
+        """
+        try:
+            with anyio.fail_after(self._limits.connect):
+                await self._connect(host, port, tls)
+        except TimeoutError as error:
+            self.limit_hit = "connect"
+            message = f"{host}:{port} did not finish the phase {self.phase!r} within {self._limits.connect:g} s"
+            raise httpx2.ConnectTimeout(message) from error
+        except OSError as error:  # ssl.SSLError and socket.gaierror are OSErrors too
+            raise httpx2.ConnectError(f"{self.phase} failed for {host}:{port}: {error}") from error
+        self.phase = "send"
+
+    async def _connect(self, host: str, port: int, tls: ssl.SSLContext | None) -> None:
+        addresses = await self._loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        self.timeline.resolved_ns = perf_counter_ns()
+        self.phase = "connect"
+        connected = await aiohappyeyeballs.start_connection(
+            addresses, happy_eyeballs_delay=_HAPPY_EYEBALLS_SECONDS, loop=self._loop
+        )
+        self.timeline.connected_ns = perf_counter_ns()
+        try:
+            self._stream = StampedStream(connected, self, kernel=self._kernel)
+        except BaseException:
+            connected.close()
+            raise
+        if tls is not None:
+            self.phase = "tls"
+            await self._stream.start_tls(tls, host)
+            self.timeline.tls_ns = perf_counter_ns()
+
+    # sending
+
+    async def send(self, head: bytes, body: bytes) -> None:
+        """Write the request, in one go if the kernel takes it. Raises httpx2.WriteError."""
+        assert self._stream is not None, "connect first"
+        self._reader = ResponseReader()
+        try:
+            self._stream.write(head + body)
+            await self._stream.drained()
+        except OSError as error:
+            raise httpx2.WriteError(f"the request could not be written: {error}") from error
+        self.timeline.request_written_ns = self._active_ns = self._stream.last_write_ns
+        self.phase = "headers"
+        self._arm_idle_timer(self._limits.idle)
+        if self.on_request_written is not None:
+            self.on_request_written()
+
+    # receiving: called from the stream's reader callback
+
+    def received(self, read: Read, data: bytes | memoryview) -> None:
+        self._active_ns = read.stamp_ns
+        reader = self._reader
+        if reader is None or reader.complete:
+            return  # bytes before the request or behind the response mean nothing to a run
+        if self.timeline.first_byte_ns is None:
+            self.timeline.first_byte_ns = read.stamp_ns
+        try:
+            complete = reader.feed(read, data)
+        except Exception as error:  # noqa: BLE001  a callback has nobody to raise to: whoever waits gets it, whole
+            self._fail(error)
+            return
+        if complete:
+            self._finish(read.stamp_ns)
+        elif self._waiter is not None and self.phase == "headers" and reader.head_complete:
+            self._wake()
+
+    def ended(self, error: Exception | None) -> None:
+        if error is not None:
+            failure = httpx2.ReadError(f"the connection was lost: {error}")
+            failure.__cause__ = error
+            self._fail(failure)
+            return
+        try:
+            if self._reader is not None:
+                self._reader.feed_eof()
+        except httpx2.RemoteProtocolError as truncated:
+            self._fail(truncated)
+        else:
+            self._finish(self._active_ns)
+
+    def _finish(self, at_ns: int) -> None:
+        if self.timeline.ended_ns is None:
+            self.timeline.ended_ns = at_ns
+        self._disconnect()
+        self._wake()
+
+    def _fail(self, error: Exception) -> None:
+        if self._error is None:
+            self._error = error
+        self._disconnect()
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    # silence
+
+    def _arm_idle_timer(self, seconds: float) -> None:
+        self._idle_timer = self._loop.call_later(seconds, self._check_silence)
+
+    def _check_silence(self) -> None:
+        left = self._limits.idle - (perf_counter_ns() - self._active_ns) / 1e9
+        if left > 0:
+            self._arm_idle_timer(left)
+            return
+        self.limit_hit = "idle"
+        self._fail(httpx2.ReadTimeout(f"nothing arrived for {self._limits.idle:g} s"))
+
+    # waiting
+
+    async def head(self) -> ResponseReader:
+        """Wait for the response's head. Raises httpx2.ReadTimeout, ReadError or RemoteProtocolError."""
+        assert self._reader is not None, "send first"
+        if not self._reader.head_complete and self._error is None:
+            await self._wait()
+        if self._error is not None and not self._reader.head_complete:
+            raise self._error
+        self.phase = "body"
+        return self._reader
+
+    async def consume(self, sink: BodySink) -> None:
+        """Hand the body to ``sink``, piece by piece as it arrives, until either has had enough.
+
+        Raises httpx2.ReadTimeout, ReadError or RemoteProtocolError, and whatever the sink raises; pieces that arrived
+        before the trouble have been handed on by then.
+        """
+        assert self._reader is not None, "send first"
+        self._reader.attach(sink)
+        if self._reader.complete:
+            self._finish(self._active_ns)
+        elif self._error is None:
+            await self._wait()
+        if self._error is not None and not self._reader.complete:
+            raise self._error
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """Yield the body's pieces without their stamps, for an SDK that reads an error body."""
+        assert self._reader is not None, "send first"
+        while True:
+            for piece in self._reader.take():
+                yield piece
+            if self._reader.complete:
+                return
+            if self._error is not None:
+                raise self._error
+            self._reader.on_queued = self._wake
+            await self._wait()
+
+    async def _wait(self) -> None:
+        self._waiter = self._loop.create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    # closing
+
+    def _disconnect(self) -> None:
+        if self._stream is not None:
+            self._stream.close()
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
+            self._idle_timer = None
+
+    def close(self) -> None:
+        """Close the connection and stop the clocks. Harmless if it is closed already."""
+        if not self._closed:
+            self._closed = True
+            self._disconnect()
+            self._watch.unwatch(self._lag)
+            self.lag_ns = self._lag.worst_ns

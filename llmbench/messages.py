@@ -1,0 +1,291 @@
+"""Every message that crosses a channel, and the two documents that are stored.
+
+`Sample` and `Failure` are the stored documents themselves: their field names, types and units are those that
+existing readers of the collections know (docs/data-model.md), so one of them is serialised whole, and a new field
+needs no list to be added to. Times are seconds as floats, dates are aware UTC.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal
+
+import msgspec
+
+Clock = Literal["kernel", "user"]
+Resolution = Literal["fine", "coarse"]
+Role = Literal["scheduled", "bench", "demo"]
+Stage = Literal["connect", "generate", "validate", "store", "timeout"]
+
+
+class Profile(msgspec.Struct, frozen=True, kw_only=True):
+    """What is asked: a named, versioned request shape. A changed profile is a new version."""
+
+    id: str
+    version: int = 1
+    prompt: str
+    max_tokens: int
+    temperature: float | None = None
+    reasoning_effort: str | None = None
+    timeout_seconds: float = 120.0
+    idle_timeout_seconds: float = 60.0
+    connect_timeout_seconds: float = 10.0
+    token_tolerance: float = 0.10
+    validation_policy: Literal["tokens", "reasoning", "none"] = "tokens"
+    publish: bool = True
+
+
+class Model(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One row of the catalogue. Rows are never deleted, only disabled, with a reason and a time."""
+
+    provider: str
+    model_id: str
+    enabled: bool
+    deprecated: bool
+    created_at: datetime
+    display_name: str | None = None
+    disabled_reason: str | None = None
+    disabled_at: datetime | None = None
+    disabled_by: str | None = None
+    disabled_class: str | None = None
+    recheck_after: datetime | None = None
+    deprecation_date: str | None = None
+    successor_model: str | None = None
+    deprecation_reason: str | None = None
+    imported_from: str | None = None
+    canonical_id: str | None = None
+    status: str | None = None
+    source: str | None = None
+    profile: str | None = None
+    notes: str | None = None
+    region: str | None = None
+    request: dict[str, Any] | None = None
+
+
+class Sample(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One successful run, as stored (`metrics_cloud_v2`, or `metrics_cloud_probe` if not `publish`).
+
+    Fields without a default are always present, null where nothing was measured; the others are left out when
+    they are not known.
+    """
+
+    id: str = msgspec.field(name="_id")
+    run_ts: datetime
+    gen_ts: datetime
+    provider: str
+    model_name: str
+    temperature: float | None
+    requested_tokens: int
+    output_tokens: int
+    generate_time: float
+    tokens_per_second: float
+    time_to_first_token: float | None
+    times_between_tokens: list[float]
+    misc: dict[str, Any]
+    metrics_schema_version: int
+    outcome: Literal["ok", "budget_exhausted"]
+    ttft_available: bool
+    visible_text_empty: bool
+    token_source: str
+    request_mode: str
+    benchmark_profile_id: str
+    protocol_version: int
+    validation_policy: str
+    sample_role: Role
+    attempts_count: int
+    clock: Clock
+    resolution: Resolution
+    coalesced_reads: int
+    client_lag_max: float
+    connection_reused: bool
+    runner_id: str
+    llmbench_version: str
+    endpoint: str
+
+    display_name: str | None = None
+    region: str | None = None
+    generated_output_tokens: int | None = None
+    visible_output_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    cached_input_tokens: int | None = None
+    input_tokens: int | None = None
+    total_tokens: int | None = None
+    generated_tokens_per_second: float | None = None
+    visible_tokens_per_second: float | None = None
+    decode_tokens_per_second: float | None = None
+    inter_token_p50: float | None = None
+    inter_token_p95: float | None = None
+    inter_token_p99: float | None = None
+    inter_token_max: float | None = None
+    connect_time: float | None = None
+    tls_time: float | None = None
+    time_to_first_byte: float | None = None
+    time_to_first_reasoning_token: float | None = None
+    time_to_64_visible_tokens_seconds: float | None = None
+    visible_stream_chunks: int | None = None
+    max_tokens_per_chunk: int | None = None
+    max_output_tokens_attempted: int | None = None
+    reasoning_effort: str | None = None
+    finish_reason: str | None = None
+    response_id: str | None = None
+    response_status: str | None = None
+    served_model: str | None = None
+    system_fingerprint: str | None = None
+    request_id: str | None = None
+    cost_usd: float | None = None
+    price_source: str | None = None
+    warnings: list[str] | None = None
+
+
+class Failure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One failed run, as stored (`errors_cloud`). ``partial`` keeps what was measured before it failed."""
+
+    id: str = msgspec.field(name="_id")
+    provider: str
+    model_name: str
+    ts: datetime
+    stage: Stage
+    message: str
+    error_kind: str
+    error_cause: str
+    http_status: int | None
+    provider_error_code: str | None
+    normalized_message: str
+    fingerprint: str
+    advice: str
+    outcome: Literal["failed"]
+    run_ts: datetime
+    benchmark_profile_id: str
+    protocol_version: int
+    sample_role: Role
+    runner_id: str
+    llmbench_version: str
+    endpoint: str
+    partial: dict[str, Any]
+
+    display_name: str | None = None
+    region: str | None = None
+    retry_after: float | None = None
+    request_id: str | None = None
+    exc_type: str | None = None
+    traceback: str | None = None
+
+
+Outcome = Sample | Failure
+
+
+class Job(msgspec.Struct, frozen=True, kw_only=True):
+    """One run to be made: the scheduler (or `bench`) asks, a provider actor carries it out."""
+
+    outcome_id: str
+    model: Model
+    profile: Profile
+    role: Role = "scheduled"
+
+
+class Envelope(msgspec.Struct, frozen=True, kw_only=True):
+    """An outcome on its way to the store. ``publish`` says whether it belongs to the public collection."""
+
+    outcome: Outcome
+    publish: bool
+
+
+class Acknowledged(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """An outcome is durable. Freshness and backoff follow from these alone."""
+
+    outcome_id: str
+    provider: str
+    model_id: str
+    ok: bool
+    at: datetime
+    error_kind: str | None = None
+    retry_after: float | None = None
+
+
+class NotStored(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """The store refused an outcome for good; ``reason`` is the store's word."""
+
+    outcome_id: str
+    provider: str
+    model_id: str
+    reason: str
+
+
+class Deferred(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """A lane gave a job back without starting it; nothing was measured and nothing is stored."""
+
+    outcome_id: str
+    provider: str
+    model_id: str
+    reason: str
+
+
+class LaneOpened(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """A lane begins, or begins anew after a crash: what it asked for before is void."""
+
+    provider: str
+
+
+class Ready(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """A lane can start one more run now: its limiter, its breaker and its concurrency allow it."""
+
+    provider: str
+
+
+class LaneBlocked(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """A lane will start nothing for a while. ``lasting`` means that only a person can mend it (key, bill, config)."""
+
+    provider: str
+    reason: str
+    seconds: float
+    lasting: bool
+
+
+SchedulerMessage = Acknowledged | NotStored | Deferred | LaneOpened | Ready | LaneBlocked
+
+LaneStatus = Literal["starting", "ok", "blocked", "restarting", "down", "stopped"]
+
+
+class LaneState(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """A change in an actor's state. ``reason`` is a sentence for a person; ``until`` when it may change by itself."""
+
+    lane: str
+    status: LaneStatus
+    at: datetime
+    reason: str | None = None
+    until: datetime | None = None
+    restarts: int = 0
+
+
+class RunStarted(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    outcome_id: str
+    provider: str
+    model_id: str
+    at: datetime
+
+
+class RunProgress(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """How a stream fills: ``text`` is new since the last one, ``elapsed`` is seconds. At most ten a second a stream."""
+
+    outcome_id: str
+    provider: str
+    model_id: str
+    visible_chunks: int
+    text: str
+    elapsed: float
+
+
+class RunFinished(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    provider: str
+    model_id: str
+    outcome: Outcome
+
+
+class StoreState(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    status: Literal["ok", "failing"]
+    at: datetime
+    waiting: int
+    reason: str | None = None
+
+
+LiveEvent = LaneState | RunStarted | RunProgress | RunFinished | StoreState

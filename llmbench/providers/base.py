@@ -1,0 +1,97 @@
+"""What a provider actor needs of an API family, and what the families share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import httpx2
+import msgspec
+
+from llmbench.measure.exchange import Exchange, Limits
+from llmbench.measure.transport import StampedTransport
+from llmbench.messages import Model, Profile
+from llmbench.wire.events import Decoder
+
+WARM_UP_URL = "http://warm-up.invalid/v1"
+"""Never resolved: the warm-up's transport answers by itself."""
+
+
+class Prepared(msgspec.Struct, frozen=True, kw_only=True):
+    """A request that is ready to be sent: `send` builds it with the SDK, sends it, and enters once a good head is in.
+
+    ``send`` raises the SDK's own exceptions; ``mode`` and ``temperature`` are what the stored row tells.
+    """
+
+    mode: str
+    temperature: float | None
+    decoder: Callable[[], Decoder]
+    send: Callable[[], AbstractAsyncContextManager[object]]
+
+
+class Provider(Protocol):
+    """One API at one base URL. Made outside of any measurement; belongs to one event loop."""
+
+    name: str
+    endpoint: str
+    """The base URL that requests go to, as the stored row tells it."""
+
+    async def warm_up(self) -> None:
+        """Do all that the SDK does only once, without touching the network."""
+        ...
+
+    def exchange(self, limits: Limits) -> Exchange:
+        """Return a connection for one run, not connected yet."""
+        ...
+
+    async def connect(self, exchange: Exchange) -> None:
+        """Connect it to the API's host. Raises httpx2.ConnectError or httpx2.ConnectTimeout."""
+        ...
+
+    def prepare(self, model: Model, profile: Profile, prompt: str) -> Prepared:
+        """Choose the API for the model and lay its request out."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class SdkEndpoint:
+    """A base URL reached through an SDK's httpx2 client on the stamping transport."""
+
+    def __init__(self, base_url: str, *, ca_file: Path | None = None, kernel: bool = True) -> None:
+        self.url = httpx2.URL(base_url)
+        self.transport = StampedTransport(ca_file=ca_file, kernel=kernel)
+        self.client = httpx2.AsyncClient(transport=self.transport, trust_env=False, follow_redirects=False)
+
+    def exchange(self, limits: Limits) -> Exchange:
+        return self.transport.exchange(limits)
+
+    async def connect(self, exchange: Exchange) -> None:
+        await self.transport.connect(exchange, self.url)
+
+
+def warm_up_client(content_type: str, body: bytes) -> httpx2.AsyncClient:
+    """Return a client that answers every request with ``body``, and opens no socket."""
+
+    def answer(_request: httpx2.Request) -> httpx2.Response:
+        return httpx2.Response(200, headers={"content-type": content_type}, content=body)
+
+    return httpx2.AsyncClient(transport=httpx2.MockTransport(answer), trust_env=False)
+
+
+@contextmanager
+def without_environment(*names: str) -> Iterator[None]:
+    """Hide variables while an SDK client is made: it reads headers and addresses from them that nobody configured."""
+    hidden = {name: os.environ.pop(name) for name in names if name in os.environ}
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)
+
+
+def body_overrides(model: Model) -> Mapping[str, Any]:
+    """Return the model's own request fields, as the catalogue has them, without those that choose the API."""
+    return {key: value for key, value in (model.request or {}).items() if key != "api"}

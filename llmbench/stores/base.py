@@ -1,0 +1,146 @@
+"""The store contract: what every store promises, whatever it is made of.
+
+`put` is idempotent by id: the same outcome twice is stored once and answered `duplicate`; the same id with other
+content is a `conflict` and changes nothing. An outcome counts as stored only once it would survive a crash of the
+machine. Items of a batch are isolated: one bad item never keeps the others out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Literal, Protocol
+
+import msgspec
+
+from llmbench.messages import Envelope, Model, Outcome
+
+
+class StoreError(Exception):
+    """The store could not answer; trying again later may help. The message says which store and why."""
+
+
+class StoreUnusable(StoreError):
+    """The store can't be used as configured (path not writable, not a database, newer schema); retrying is futile."""
+
+
+class ModelExists(Exception):
+    """An enabled model with this provider and id (compared without regard to case) is there already."""
+
+    def __init__(self, existing: Model) -> None:
+        super().__init__(f"{existing.provider}/{existing.model_id} is in the catalogue already")
+        self.existing = existing
+
+
+class UnknownModel(Exception):
+    """The catalogue has no such model. ``similar`` holds near matches, best first."""
+
+    def __init__(self, provider: str, model_id: str, similar: Sequence[str] = ()) -> None:
+        super().__init__(f"{provider}/{model_id} is not in the catalogue")
+        self.provider = provider
+        self.model_id = model_id
+        self.similar = tuple(similar)
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """What became of one outcome. ``stored`` and ``duplicate`` are acknowledgements; the others are not."""
+
+    id: str
+    status: Literal["stored", "duplicate", "conflict", "rejected"]
+    reason: str | None = None
+
+    @property
+    def acknowledged(self) -> bool:
+        return self.status in ("stored", "duplicate")
+
+
+class ModelHistory(msgspec.Struct, frozen=True, kw_only=True):
+    """What scheduling needs to know of a model's past; runs with role ``scheduled`` or ``demo`` only.
+
+    ``failures_in_a_row`` counts failures since the last success, those of the kinds ``local`` and ``internal``
+    left out (they are ours); ``last_failure_*`` describe the newest failure if it is newer than the last success.
+    """
+
+    provider: str
+    model_id: str
+    last_success: datetime | None = None
+    failures_in_a_row: int = 0
+    last_failure: datetime | None = None
+    last_failure_kind: str | None = None
+    last_failure_retry_after: float | None = None
+
+
+class OutcomeQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """Which outcomes are wanted, newest first. ``provider`` and ``model`` are exact, without regard to case."""
+
+    since: datetime | None = None
+    provider: str | None = None
+    model: str | None = None
+    kind: Literal["samples", "failures", "all"] = "all"
+    limit: int | None = None
+
+
+class ErrorRollup(msgspec.Struct, frozen=True, kw_only=True):
+    """Failures counted by fingerprint; at most three different ``sample_messages``, the first ones seen."""
+
+    fingerprint: str
+    provider: str
+    model_name: str
+    stage: str
+    error_kind: str
+    first_seen: datetime
+    last_seen: datetime
+    count: int
+    sample_messages: list[str]
+
+
+class Store(Protocol):
+    """An outcome store and model catalogue. One object belongs to one event loop; calls may overlap."""
+
+    description: str
+    """What a person needs to find it: ``SQLite file /var/lib/…/llmbench.db``; never a secret."""
+
+    async def open(self) -> None:
+        """Connect, create what is missing. Raises `StoreUnusable` or `StoreError`."""
+        ...
+
+    async def close(self) -> None: ...
+
+    async def put(self, items: Sequence[Envelope]) -> list[Verdict]:
+        """Store a batch; one verdict per item, in order. Raises `StoreError` if nothing is known of any of them.
+
+        A first-time Failure also counts into its error rollup, in the same transaction; a repeat does not.
+        """
+        ...
+
+    async def models(self, *, provider: str | None = None, enabled: bool | None = None) -> list[Model]:
+        """Return the catalogue, ordered by provider, then model id."""
+        ...
+
+    async def model(self, provider: str, model_id: str) -> Model:
+        """Return one model, id compared without regard to case. Raises `UnknownModel`."""
+        ...
+
+    async def add_model(self, model: Model) -> Model:
+        """Add it. A disabled row of the same id is enabled again and keeps its past. Raises `ModelExists`."""
+        ...
+
+    async def enable_model(self, provider: str, model_id: str) -> Model:
+        """Enable it; enabled already is no error. Raises `UnknownModel`."""
+        ...
+
+    async def disable_model(self, provider: str, model_id: str, *, reason: str, by: str, at: datetime) -> Model:
+        """Disable it, keeping the row. Raises `UnknownModel`."""
+        ...
+
+    async def history(self) -> list[ModelHistory]:
+        """Return the past of every model that has one, in no particular order."""
+        ...
+
+    async def outcomes(self, query: OutcomeQuery) -> list[Outcome]:
+        """Return stored outcomes, newest first (by ``run_ts``)."""
+        ...
+
+    async def rollups(self, *, since: datetime | None = None) -> list[ErrorRollup]:
+        """Return the error rollups last seen since then, most frequent first."""
+        ...

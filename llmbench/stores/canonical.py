@@ -1,0 +1,57 @@
+"""The one JSON form of a document, which stores keep and compare by.
+
+Whether an outcome is a repeat is decided by the digest of this form, so it must not depend on where the document
+has been: an outcome that went through a spool or over HTTP has to come out with the same bytes. So a document is
+encoded, decoded and encoded again. The way back also shows what JSON would have changed silently, such as NaN, and
+proves that whoever reads the document later can decode it.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from llmbench.messages import Failure, Model, Sample
+
+Document = Sample | Failure | Model
+
+_encoder = msgspec.json.Encoder(order="deterministic")
+_decoders: dict[type, msgspec.json.Decoder[Any]] = {
+    kind: msgspec.json.Decoder(kind) for kind in (Sample, Failure, Model)
+}
+_DATES = {
+    kind: [field.name for field in msgspec.structs.fields(kind) if field.type in (datetime, datetime | None)]
+    for kind in (Sample, Failure, Model)
+}
+
+
+class UnstorableError(ValueError):
+    """The document can't be stored unchanged. The message names the field, where one field is to blame."""
+
+
+def canonical_json(document: Document) -> bytes:
+    """Return the document as UTF-8 JSON, the keys of its free-form parts sorted. Raises `UnstorableError`."""
+    try:
+        read_back: Document = _decoders[type(document)].decode(_encoder.encode(document))
+        fault = _fault(document, read_back)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        # TypeError: no JSON for such a type, or a key that is no string. ValueError: a lone surrogate, or a value
+        # that the document's own type refuses. RecursionError: nested beyond reason.
+        raise UnstorableError(f"{type(document).__name__} has no JSON form to be read back from: {error}") from error
+    if fault:
+        raise UnstorableError(f"{type(document).__name__} {fault}")
+    return _encoder.encode(read_back)
+
+
+def _fault(document: Document, read_back: Document) -> str | None:
+    for name in _DATES[type(document)]:
+        date = getattr(document, name)
+        if date is not None and date.tzinfo is None:
+            return f"has no time zone in {name!r}; every date is aware UTC"
+    if read_back == document:
+        return None
+    changed = (n for n in document.__struct_fields__ if getattr(document, n) != getattr(read_back, n))
+    name = next(changed)
+    return f"would be changed by JSON: {name!r} is {getattr(document, name)!r:.200}"

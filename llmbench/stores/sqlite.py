@@ -1,0 +1,123 @@
+"""The embedded store: one SQLite file, no server. It is the default where nothing is configured.
+
+The file, its schema and its errors are in `sqlite_schema`, the statements in `sqlite_outcomes` and
+`sqlite_catalog`; this module sees to it that they run one after another, off the event loop.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TypeVar
+
+import anyio
+import anyio.to_thread
+
+from llmbench.messages import Envelope, Model, Outcome
+from llmbench.stores import sqlite_catalog, sqlite_outcomes
+from llmbench.stores.base import ErrorRollup, ModelHistory, OutcomeQuery, StoreError, Verdict
+from llmbench.stores.sqlite_schema import checkpoint_from_now_on, connect, store_errors
+
+T = TypeVar("T")
+
+
+class SQLiteStore:
+    """A `Store` in the SQLite file at ``path``, for one event loop; several may have the file open at once.
+
+    A call that meets a file locked by another program waits ``busy_timeout`` seconds, then raises `StoreError`.
+
+    A call that is cancelled while it waits for its turn does nothing. One that is running is carried to its end
+    first, so a batch is stored whole or not at all; but whether it was stored is then unknown to the caller. Putting it
+    again is safe, as its ids tell.
+    """
+
+    def __init__(self, path: Path, *, busy_timeout: float = 5.0) -> None:
+        self.description = f"SQLite file {path}"
+        self._path = path
+        self._busy_timeout = busy_timeout
+        self._connection: sqlite3.Connection | None = None
+        self._checkpoints = False
+        # One connection, used by one thread at a time: SQLite has one writer anyhow, and a transaction belongs to the
+        # connection. The limiter keeps calls that wait from holding threads that others need. It gives the turn
+        # away early if the task is cancelled by asyncio's own means, past anyio's shield; the lock does not.
+        self._turn = anyio.CapacityLimiter(1)
+        self._in_use = threading.Lock()
+
+    async def open(self) -> None:
+        """Connect, making the file (mode 0600) and its folder (0700) if there are none. Open already is no error."""
+        await self._in_thread(self._connect)
+
+    async def close(self) -> None:
+        """Wait for the call that is running and close the file, even if cancelled meanwhile."""
+        with anyio.CancelScope(shield=True):
+            await self._in_thread(self._disconnect)
+
+    async def put(self, items: Sequence[Envelope]) -> list[Verdict]:
+        """Store a batch in one transaction. See the class for what a cancelled call leaves."""
+        return await self._call(lambda connection: self._put(connection, items))
+
+    async def models(self, *, provider: str | None = None, enabled: bool | None = None) -> list[Model]:
+        return await self._call(lambda connection: sqlite_catalog.models(connection, provider, enabled))
+
+    async def model(self, provider: str, model_id: str) -> Model:
+        return await self._call(lambda connection: sqlite_catalog.model(connection, provider, model_id))
+
+    async def add_model(self, model: Model) -> Model:
+        """Add it, or enable the disabled row of its id, whose fields it replaces where it says something.
+
+        Raises `ModelExists`, and `ValueError` for a model that has no JSON form, such as one with NaN in ``request``.
+        """
+        return await self._call(lambda connection: sqlite_catalog.add(connection, model))
+
+    async def enable_model(self, provider: str, model_id: str) -> Model:
+        return await self._call(lambda connection: sqlite_catalog.enable(connection, provider, model_id))
+
+    async def disable_model(self, provider: str, model_id: str, *, reason: str, by: str, at: datetime) -> Model:
+        return await self._call(
+            lambda connection: sqlite_catalog.disable(connection, provider, model_id, reason=reason, by=by, at=at)
+        )
+
+    async def history(self) -> list[ModelHistory]:
+        return await self._call(sqlite_outcomes.history)
+
+    async def outcomes(self, query: OutcomeQuery) -> list[Outcome]:
+        return await self._call(lambda connection: sqlite_outcomes.outcomes(connection, query))
+
+    async def rollups(self, *, since: datetime | None = None) -> list[ErrorRollup]:
+        return await self._call(lambda connection: sqlite_outcomes.rollups(connection, since))
+
+    async def _call(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        return await self._in_thread(lambda: self._with_connection(work))
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        return await anyio.to_thread.run_sync(self._alone, work, limiter=self._turn)
+
+    # What follows runs in the worker thread.
+
+    def _alone(self, work: Callable[[], T]) -> T:
+        with self._in_use:
+            return work()
+
+    def _connect(self) -> None:
+        if self._connection is None:
+            self._connection = connect(self._path, self._busy_timeout)
+
+    def _disconnect(self) -> None:
+        connection, self._connection, self._checkpoints = self._connection, None, False
+        if connection is not None:
+            connection.close()
+
+    def _with_connection(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        if self._connection is None:
+            raise StoreError(f"{self.description} is not open; open the store first")
+        with store_errors(self._path):
+            return work(self._connection)
+
+    def _put(self, connection: sqlite3.Connection, items: Sequence[Envelope]) -> list[Verdict]:
+        if not self._checkpoints:
+            checkpoint_from_now_on(connection)
+            self._checkpoints = True
+        return sqlite_outcomes.put(connection, items)

@@ -1,0 +1,256 @@
+"""Outcomes in the embedded store: the statements that write and read them, on a connection that the caller owns."""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from llmbench.messages import Envelope, Failure, Outcome, Sample
+from llmbench.stores.base import ErrorRollup, ModelHistory, OutcomeQuery, StoreError, Verdict
+from llmbench.stores.canonical import UnstorableError, canonical_json
+from llmbench.stores.sqlite_schema import transaction
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_SAMPLE_MESSAGES = 3
+
+_FIND = "SELECT digest FROM samples WHERE id = :id UNION ALL SELECT digest FROM failures WHERE id = :id"
+
+
+def _insert_into(table: str, *columns: str) -> str:
+    values = ", ".join(f":{column}" for column in columns)
+    return f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({values})"  # noqa: S608 - the names below, no input
+
+
+_SHARED = (
+    *("id", "run_ts", "provider", "model_name", "publish", "sample_role", "benchmark_profile_id", "runner_id"),
+    *("digest", "document"),
+)
+_INSERT = {
+    Sample: _insert_into(
+        "samples",
+        *_SHARED,
+        *("outcome", "clock", "resolution", "output_tokens", "generate_time", "tokens_per_second"),
+        *("decode_tokens_per_second", "time_to_first_token", "inter_token_p95", "cost_usd"),
+    ),
+    Failure: _insert_into("failures", *_SHARED, "stage", "error_kind", "fingerprint", "http_status", "retry_after"),
+}
+
+# Names its own columns only, so that a verdict kept in others outlives the counting. Failures may come late and out
+# of order, hence min and max.
+_COUNT = """
+INSERT INTO error_rollups (
+    fingerprint, provider, model_name, stage, error_kind, first_seen, last_seen, count, sample_messages
+) VALUES (:fingerprint, :provider, :model_name, :stage, :error_kind, :ts, :ts, 1, :sample_messages)
+ON CONFLICT (fingerprint) DO UPDATE SET
+    first_seen = min(first_seen, excluded.first_seen),
+    last_seen = max(last_seen, excluded.last_seen),
+    count = count + 1,
+    sample_messages = excluded.sample_messages
+"""
+
+_ROLLUPS = """
+SELECT fingerprint, provider, model_name, stage, error_kind, first_seen, last_seen, count, sample_messages
+FROM error_rollups WHERE last_seen >= :since ORDER BY count DESC, last_seen DESC, fingerprint
+"""
+
+# SELECT DISTINCT would walk the whole of both indexes; this finds the model after a given one.
+_NEXT_MODEL = """
+SELECT model_name, provider FROM (
+    SELECT * FROM (
+        SELECT model_name, provider FROM samples
+        WHERE (model_name, provider) > (:model, :provider) ORDER BY model_name, provider LIMIT 1
+    )
+    UNION ALL
+    SELECT * FROM (
+        SELECT model_name, provider FROM failures
+        WHERE (model_name, provider) > (:model, :provider) ORDER BY model_name, provider LIMIT 1
+    )
+) ORDER BY model_name, provider LIMIT 1
+"""
+
+_LAST_SUCCESS = """
+SELECT run_ts, provider, model_name FROM samples
+WHERE model_name = :model AND provider = :provider AND sample_role IN ('scheduled', 'demo')
+ORDER BY run_ts DESC LIMIT 1
+"""
+
+_LAST_FAILURE = """
+SELECT run_ts, provider, model_name, error_kind, retry_after FROM failures
+WHERE model_name = :model AND provider = :provider AND sample_role IN ('scheduled', 'demo') AND run_ts > :after
+ORDER BY run_ts DESC LIMIT 1
+"""
+
+_FAILURES_IN_A_ROW = """
+SELECT count(*) FROM failures
+WHERE model_name = :model AND provider = :provider AND sample_role IN ('scheduled', 'demo') AND run_ts > :after
+AND error_kind NOT IN ('local', 'internal')
+"""
+
+_BEFORE_ALL = -(2**63)
+
+
+_DECODERS: dict[str, msgspec.json.Decoder[Any]] = {
+    "samples": msgspec.json.Decoder(Sample),
+    "failures": msgspec.json.Decoder(Failure),
+}
+
+
+class _Row(msgspec.Struct, frozen=True):
+    outcome: Outcome
+    digest: bytes
+    values: dict[str, Any]
+
+
+def microseconds(when: datetime) -> int:
+    """Return an aware time as microseconds since 1970, exactly."""
+    return (when - _EPOCH) // _MICROSECOND
+
+
+def _time(microseconds_since_1970: int) -> datetime:
+    return _EPOCH + microseconds_since_1970 * _MICROSECOND
+
+
+def put(connection: sqlite3.Connection, items: Sequence[Envelope]) -> list[Verdict]:
+    """Store a batch in one transaction; see `llmbench.stores.base.Store.put`."""
+    rows = [_row(item) for item in items]  # before the lock is taken: this is the slow part
+    with transaction(connection, "IMMEDIATE"):
+        return [row if isinstance(row, Verdict) else _store(connection, row) for row in rows]
+
+
+def _row(item: Envelope) -> _Row | Verdict:
+    outcome = item.outcome
+    try:
+        document = canonical_json(outcome)
+    except UnstorableError as error:
+        return Verdict(outcome.id, "rejected", str(error))
+    digest = hashlib.sha256(document).digest()
+    values = msgspec.structs.asdict(outcome)
+    values.update(run_ts=microseconds(outcome.run_ts), publish=item.publish, digest=digest, document=document.decode())
+    return _Row(outcome, digest, values)
+
+
+def _store(connection: sqlite3.Connection, row: _Row) -> Verdict:
+    outcome = row.outcome
+    found = connection.execute(_FIND, {"id": outcome.id}).fetchone()
+    if found is not None:
+        return _verdict_on_repeat(outcome.id, same=found[0] == row.digest)
+    try:
+        connection.execute(_INSERT[type(outcome)], row.values)
+    except OverflowError:  # raised while the values are bound, before anything ran
+        return Verdict(outcome.id, "rejected", f"{type(outcome).__name__} has an integer of more than 64 bits")
+    if isinstance(outcome, Failure):
+        _count(connection, outcome)
+    return Verdict(outcome.id, "stored")
+
+
+def _verdict_on_repeat(outcome_id: str, *, same: bool) -> Verdict:
+    if same:
+        return Verdict(outcome_id, "duplicate")
+    return Verdict(outcome_id, "conflict", f"{outcome_id!r} is stored with other content, which was kept")
+
+
+def _count(connection: sqlite3.Connection, failure: Failure) -> None:
+    known = connection.execute(
+        "SELECT sample_messages FROM error_rollups WHERE fingerprint = ?", (failure.fingerprint,)
+    ).fetchone()
+    messages: list[str] = msgspec.json.decode(known[0], type=list[str]) if known else []
+    if failure.message not in messages and len(messages) < _SAMPLE_MESSAGES:
+        messages.append(failure.message)
+    values = msgspec.structs.asdict(failure)
+    values.update(ts=microseconds(failure.ts), sample_messages=msgspec.json.encode(messages).decode())
+    connection.execute(_COUNT, values)
+
+
+def rollups(connection: sqlite3.Connection, since: datetime | None) -> list[ErrorRollup]:
+    """Return the rollups last seen since then, most frequent first."""
+    rows = connection.execute(_ROLLUPS, {"since": _BEFORE_ALL if since is None else microseconds(since)})
+    return [_rollup(row) for row in rows]
+
+
+def _rollup(row: tuple[Any, ...]) -> ErrorRollup:
+    fingerprint, provider, model_name, stage, error_kind, first_seen, last_seen, count, messages = row
+    return ErrorRollup(
+        fingerprint=fingerprint,
+        provider=provider,
+        model_name=model_name,
+        stage=stage,
+        error_kind=error_kind,
+        first_seen=_time(first_seen),
+        last_seen=_time(last_seen),
+        count=count,
+        sample_messages=msgspec.json.decode(messages, type=list[str]),
+    )
+
+
+def history(connection: sqlite3.Connection) -> list[ModelHistory]:
+    """Return the past of every model, by a few index look-ups for each, however many rows there are."""
+    with transaction(connection, "DEFERRED"):  # one state of the file for all the look-ups
+        pasts = [_past(connection, provider, model) for model, provider in _measured_models(connection)]
+    return [past for past in pasts if past is not None]
+
+
+def _measured_models(connection: sqlite3.Connection) -> Iterator[tuple[str, str]]:
+    found = ("", "")
+    while found := connection.execute(_NEXT_MODEL, {"model": found[0], "provider": found[1]}).fetchone():
+        yield found
+
+
+def _past(connection: sqlite3.Connection, provider: str, model: str) -> ModelHistory | None:
+    values: dict[str, Any] = {"provider": provider, "model": model}
+    success = connection.execute(_LAST_SUCCESS, values).fetchone()
+    values["after"] = _BEFORE_ALL if success is None else success[0]
+    failure = connection.execute(_LAST_FAILURE, values).fetchone()
+    newest = failure or success
+    if newest is None:
+        return None  # all that it has are runs of other roles
+    past = ModelHistory(
+        provider=newest[1], model_id=newest[2], last_success=None if success is None else _time(success[0])
+    )
+    if failure is None:
+        return past
+    (failures_in_a_row,) = connection.execute(_FAILURES_IN_A_ROW, values).fetchone()
+    return msgspec.structs.replace(
+        past,
+        failures_in_a_row=failures_in_a_row,
+        last_failure=_time(failure[0]),
+        last_failure_kind=failure[3],
+        last_failure_retry_after=failure[4],
+    )
+
+
+def outcomes(connection: sqlite3.Connection, query: OutcomeQuery) -> list[Outcome]:
+    """Return the outcomes that the query names, newest first."""
+    values = {
+        "since": None if query.since is None else microseconds(query.since),
+        "provider": query.provider,
+        "model": query.model,
+        "limit": -1 if query.limit is None else query.limit,
+    }
+    return [_outcome(*row) for row in connection.execute(_outcomes_sql(query), values)]
+
+
+def _outcomes_sql(query: OutcomeQuery) -> str:
+    # Only what is asked for is in the text: SQLite picks no index for a condition that may be null.
+    conditions = {
+        "run_ts >= :since": query.since,
+        "provider = :provider": query.provider,
+        "model_name = :model": query.model,
+    }
+    where = " AND ".join(text for text, value in conditions.items() if value is not None) or "true"
+    tables = ("samples", "failures") if query.kind == "all" else (query.kind,)
+    selects = (f"SELECT '{table}', id, document, run_ts FROM {table} WHERE {where}" for table in tables)  # noqa: S608 - constants
+    return " UNION ALL ".join(selects) + " ORDER BY run_ts DESC LIMIT :limit"
+
+
+def _outcome(table: str, outcome_id: str, document: str, _run_ts: int) -> Outcome:
+    try:
+        outcome: Outcome = _DECODERS[table].decode(document)
+    except msgspec.DecodeError as error:
+        raise StoreError(f"{outcome_id!r} in table {table!r} can't be read ({error}); was it edited?") from error
+    return outcome

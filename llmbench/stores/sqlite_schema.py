@@ -1,0 +1,271 @@
+"""The file of the embedded store: how it is made, opened, brought up to date and refused; what its errors mean."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sqlite3
+import stat
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from llmbench.stores.base import StoreError, StoreUnusable
+
+APPLICATION_ID = 0x6C6C6D62
+"""``llmb`` in ASCII: SQLite's own mark of whose file this is (`PRAGMA application_id`)."""
+
+_VERSION_1 = """
+-- Each outcome is kept whole, as canonical JSON; the columns beside it repeat what questions filter and add up.
+-- Times are integer microseconds since 1970, UTC. NOCASE: two spellings of a model are one model.
+CREATE TABLE samples (
+    id TEXT NOT NULL PRIMARY KEY,
+    run_ts INTEGER NOT NULL,
+    provider TEXT NOT NULL COLLATE NOCASE,
+    model_name TEXT NOT NULL COLLATE NOCASE,
+    publish INTEGER NOT NULL,
+    sample_role TEXT NOT NULL,
+    outcome TEXT NOT NULL,
+    benchmark_profile_id TEXT NOT NULL,
+    clock TEXT NOT NULL,
+    resolution TEXT NOT NULL,
+    runner_id TEXT NOT NULL,
+    output_tokens INTEGER NOT NULL,
+    generate_time REAL NOT NULL,
+    tokens_per_second REAL NOT NULL,
+    decode_tokens_per_second REAL,
+    time_to_first_token REAL,
+    inter_token_p95 REAL,
+    cost_usd REAL,
+    digest BLOB NOT NULL,
+    document TEXT NOT NULL
+);
+-- A row fills a page, its index entry a thirtieth of one: a question about figures is answered from this index alone.
+CREATE INDEX samples_by_model ON samples (
+    model_name, provider, run_ts, sample_role, outcome, publish, benchmark_profile_id, resolution,
+    tokens_per_second, decode_tokens_per_second, time_to_first_token, output_tokens
+);
+CREATE INDEX samples_by_provider ON samples (provider, run_ts, cost_usd);
+CREATE INDEX samples_by_time ON samples (run_ts);
+
+CREATE TABLE failures (
+    id TEXT NOT NULL PRIMARY KEY,
+    run_ts INTEGER NOT NULL,
+    provider TEXT NOT NULL COLLATE NOCASE,
+    model_name TEXT NOT NULL COLLATE NOCASE,
+    publish INTEGER NOT NULL,
+    sample_role TEXT NOT NULL,
+    benchmark_profile_id TEXT NOT NULL,
+    runner_id TEXT NOT NULL,
+    stage TEXT NOT NULL,
+    error_kind TEXT NOT NULL,
+    fingerprint TEXT NOT NULL,
+    http_status INTEGER,
+    retry_after REAL,
+    digest BLOB NOT NULL,
+    document TEXT NOT NULL
+);
+CREATE INDEX failures_by_model ON failures (model_name, provider, run_ts, sample_role, error_kind, retry_after);
+CREATE INDEX failures_by_provider ON failures (provider, run_ts, error_kind);
+CREATE INDEX failures_by_time ON failures (run_ts);
+
+CREATE TABLE error_rollups (
+    fingerprint TEXT NOT NULL PRIMARY KEY,
+    provider TEXT NOT NULL,
+    model_name TEXT NOT NULL,
+    stage TEXT NOT NULL,
+    error_kind TEXT NOT NULL,
+    first_seen INTEGER NOT NULL,
+    last_seen INTEGER NOT NULL,
+    count INTEGER NOT NULL,
+    sample_messages TEXT NOT NULL
+) WITHOUT ROWID;
+
+CREATE TABLE models (
+    provider TEXT NOT NULL COLLATE NOCASE,
+    model_id TEXT NOT NULL COLLATE NOCASE,
+    enabled INTEGER NOT NULL,
+    document TEXT NOT NULL
+);
+CREATE UNIQUE INDEX models_enabled ON models (provider, model_id) WHERE enabled;
+"""
+
+MIGRATIONS = (_VERSION_1,)
+"""Step n brings a file of version n to version n + 1. A step that was released is never edited."""
+
+SCHEMA_VERSION = len(MIGRATIONS)
+
+_UNUSABLE = frozenset({sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_AUTH})
+_DAMAGED = {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT}
+_LOCKED = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+_PASSING = {errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+
+
+def connect(path: Path, busy_timeout: float) -> sqlite3.Connection:
+    """Open the file, making it and its folder if need be. Raises `StoreUnusable` or `StoreError`.
+
+    The connection is in autocommit mode: a transaction is begun by saying so. It may change threads, since the
+    store's calls take turns.
+    """
+    with errors_of_opening(path):
+        if not path.exists():
+            _create(path, busy_timeout)
+        _check_place(path)
+        return _open(path, busy_timeout)
+
+
+def _create(path: Path, busy_timeout: float) -> None:
+    # The file appears whole or not at all: made under another name, then linked. Otherwise two programs that start
+    # together on nothing would meet in the change to WAL, where SQLite does not wait for a lock but fails. No
+    # descriptor of ours may ever be closed on a file that SQLite has open: that drops SQLite's locks.
+    _make_folder(path.parent)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(descriptor)
+    made = Path(name)
+    try:
+        _open(made, busy_timeout).close()
+        os.link(made, path)
+    except FileExistsError:
+        pass  # another program was first, and its file is as good
+    finally:
+        made.unlink()
+
+
+def _make_folder(folder: Path) -> None:
+    missing = [parent for parent in (folder, *folder.parents) if not parent.exists()]
+    for parent in reversed(missing):
+        parent.mkdir(mode=0o700, exist_ok=True)
+
+
+def _check_place(path: Path) -> None:
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise StoreUnusable(f"SQLite file '{path}' is not a regular file; choose the path of a file")
+    for place in (path, path.parent):
+        if not os.access(place, os.W_OK):
+            raise StoreUnusable(
+                f"SQLite file '{path}' can't be used, because {str(place)!r} is not writable for this user; "
+                "SQLite writes the file and, beside it, a log: choose another path or change the permissions"
+            )
+
+
+def _open(path: Path, busy_timeout: float) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, timeout=busy_timeout, isolation_level=None, check_same_thread=False)
+    try:
+        _refuse_unknown(connection, path)
+        _configure(connection, path)
+        _migrate(connection)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _refuse_unknown(connection: sqlite3.Connection, path: Path) -> None:
+    with transaction(connection, "DEFERRED"):
+        (application,) = connection.execute("PRAGMA application_id").fetchone()
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    if application != APPLICATION_ID and (application or version or tables):
+        raise StoreUnusable(f"SQLite file '{path}' belongs to another program; choose another path")
+    if version > SCHEMA_VERSION:
+        raise StoreUnusable(
+            f"SQLite file '{path}' has schema version {version}, and this llmbench knows versions up to "
+            f"{SCHEMA_VERSION}; it was left untouched: use the newer llmbench, or choose another path"
+        )
+
+
+def _configure(connection: sqlite3.Connection, path: Path) -> None:
+    """Make a commit mean that the machine may crash now.
+
+    SQLite 3.7.0 to 3.51.2 (except 3.44.6 and 3.50.7) can lose committed pages when one connection resets the log
+    during another's second checkpoint in a row. So only the connection that stores outcomes checkpoints as it goes
+    (see `checkpoint_from_now_on`), never a command that reads, or changes a model, while the engine runs.
+    """
+    (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+    if mode != "wal":
+        raise StoreUnusable(
+            f"SQLite file '{path}' can't be switched to write-ahead logging (it stays in mode {mode!r}); "
+            "choose a path on a local disk"
+        )
+    for setting in ("synchronous = FULL", "fullfsync = ON", "checkpoint_fullfsync = ON", "foreign_keys = ON"):
+        connection.execute(f"PRAGMA {setting}")
+    connection.execute("PRAGMA wal_autocheckpoint = 0")
+
+
+def checkpoint_from_now_on(connection: sqlite3.Connection) -> None:
+    """Let this connection move the log into the file whenever the log has grown past 1,000 pages (4 MB)."""
+    connection.execute("PRAGMA wal_autocheckpoint = 1000")
+
+
+def _migrate(connection: sqlite3.Connection) -> None:
+    if _version(connection) == SCHEMA_VERSION:
+        return
+    with transaction(connection, "IMMEDIATE"):
+        # Asked again, because another program may have done it while this one waited for the lock.
+        for step in MIGRATIONS[_version(connection) :]:
+            for statement in _statements(step):
+                connection.execute(statement)
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    return int(version)
+
+
+def _statements(script: str) -> Iterator[str]:
+    # Not executescript, which commits the transaction that it finds open.
+    statement = ""
+    for line in script.splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""
+
+
+@contextmanager
+def transaction(connection: sqlite3.Connection, kind: str) -> Iterator[None]:
+    """Commit at the end of the block, roll back if it raises. ``kind`` is SQLite's: DEFERRED or IMMEDIATE."""
+    connection.execute(f"BEGIN {kind}")
+    with connection:
+        yield
+
+
+@contextmanager
+def errors_of_opening(path: Path) -> Iterator[None]:
+    """Say in the contract's terms why a file can't be opened."""
+    try:
+        with store_errors(path, unusable=_UNUSABLE | {sqlite3.SQLITE_CANTOPEN}):
+            yield
+    except OSError as error:
+        kind = StoreError if error.errno in _PASSING else StoreUnusable
+        raise kind(
+            f"SQLite file '{path}' can't be opened or created ({error.strerror}: {error.filename!r}); "
+            "choose a path on a local disk that this user may write to"
+        ) from error
+
+
+@contextmanager
+def store_errors(path: Path, unusable: frozenset[int] = _UNUSABLE) -> Iterator[None]:
+    """Say in the contract's terms what SQLite refused. A misuse of the sqlite3 module itself passes through."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        if not hasattr(error, "sqlite_errorcode"):
+            raise
+        raise _in_contract_terms(path, error, unusable) from error
+
+
+def _in_contract_terms(path: Path, error: sqlite3.Error, unusable: frozenset[int]) -> StoreError:
+    code = error.sqlite_errorcode & 0xFF  # the rest of an extended code says where it happened
+    if code in _DAMAGED:
+        return StoreUnusable(f"SQLite file '{path}' is damaged or no database ({error}); restore or move it away")
+    if code in unusable:
+        return StoreUnusable(f"SQLite file '{path}' can't be written ({error}); check the place and its permissions")
+    if code in _LOCKED:
+        return StoreError(f"SQLite file '{path}' is locked by another program; try again when that has ended")
+    if code == sqlite3.SQLITE_FULL:
+        return StoreError(f"SQLite file '{path}' can't grow ({error}); free some space on its disk")
+    return StoreError(f"SQLite file '{path}' failed ({error.sqlite_errorname}: {error}); try again")

@@ -1,0 +1,191 @@
+"""Environment variables override config.toml, and say where files are; a wrong one is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from llmbench.config import ConfigError, ModelRef, find, load
+from tests.configs import problems, write
+
+
+def test_the_environment_overrides_the_file(tmp_path: Path) -> None:
+    """FRESH_MINUTES, BENCHMARK_PROVIDERS and LLMBENCH_STORE win over the file; blanks don't matter."""
+    path = write(tmp_path, "[schedule]\nfresh_minutes = 60\n[providers.openai]\n[providers.groq]\nenabled = false\n")
+    env = {"FRESH_MINUTES": " 0.5 ", "BENCHMARK_PROVIDERS": "groq, cerebras,,groq,", "LLMBENCH_STORE": "sqlite"}
+
+    config = load(path, env)
+
+    assert config.schedule.fresh_minutes == 0.5
+    assert [provider.name for provider in config.enabled_providers()] == ["groq", "cerebras"]
+    assert config.overrides == {
+        "schedule.fresh_minutes": "FRESH_MINUTES",
+        "store.kind": "LLMBENCH_STORE",
+        "providers.*.enabled": "BENCHMARK_PROVIDERS",
+    }
+
+
+def test_an_empty_variable_is_not_set() -> None:
+    """Variables that compose files leave empty change nothing."""
+    names = ("FRESH_MINUTES", "BENCHMARK_PROVIDERS", "BENCHMARK_MODELS", "LLMBENCH_STORE", "MONGODB_URI")
+
+    assert load(None, dict.fromkeys(names, " ")) == load(None, {})
+
+
+FRESH_WANTS = "environment variable 'FRESH_MINUTES' must be a number from 0.1 to 525600, not"
+WRONG = {
+    "not a number": (
+        {"FRESH_MINUTES": "soon"},
+        f"{FRESH_WANTS} 'soon' (it overrides schedule.fresh_minutes)",
+    ),
+    "out of range": (
+        {"FRESH_MINUTES": "nan"},
+        f"{FRESH_WANTS} 'nan' (it overrides schedule.fresh_minutes)",
+    ),
+    "store not in this version": (
+        {"LLMBENCH_STORE": "mongo"},
+        (
+            "environment variable 'LLMBENCH_STORE' is 'mongo', which this version does not have: use 'sqlite' "
+            "(it overrides store.kind)"
+        ),
+    ),
+    "unknown provider": (
+        {"BENCHMARK_PROVIDERS": "groqq"},
+        (
+            "environment variable 'BENCHMARK_PROVIDERS': provider 'groqq' is unknown: use 'groq' (known are 'openai', "
+            "'anthropic', 'groq', 'together', 'fireworks', 'deepinfra', 'cerebras' and 'openrouter'), "
+            "or give it a table in config.toml with kind and base_url"
+        ),
+    ),
+    "provider not in this version": (
+        {"BENCHMARK_PROVIDERS": "vertex"},
+        (
+            "environment variable 'BENCHMARK_PROVIDERS': provider 'vertex' is not in this version: use 'openai', "
+            "'anthropic', 'groq', 'together', 'fireworks', 'deepinfra', 'cerebras' or 'openrouter'"
+        ),
+    ),
+    "no provider": (
+        {"BENCHMARK_PROVIDERS": ","},
+        "environment variable 'BENCHMARK_PROVIDERS' names no provider: list some, separated by commas, or unset it",
+    ),
+    "whose model": (
+        {"BENCHMARK_PROVIDERS": "groq,openai", "BENCHMARK_MODELS": "llama"},
+        (
+            "environment variable 'BENCHMARK_MODELS' holds 'llama': several providers are enabled, "
+            "so write provider/model_id, with one of groq, openai"
+        ),
+    ),
+    "model of no enabled provider": (
+        {"BENCHMARK_MODELS": "groq/llama"},
+        (
+            "environment variable 'BENCHMARK_MODELS' holds 'groq/llama': no provider is enabled: "
+            "enable one, in config.toml or with BENCHMARK_PROVIDERS"
+        ),
+    ),
+    "not a model id": (
+        {"BENCHMARK_PROVIDERS": "groq", "BENCHMARK_MODELS": "two words"},
+        (
+            "environment variable 'BENCHMARK_MODELS' holds 'two words', which can't be: "
+            "write a model id of 1 to 200 printable ASCII characters without spaces"
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize(("env", "expected"), WRONG.values(), ids=WRONG)
+def test_a_wrong_variable_is_named(env: dict[str, str], expected: str) -> None:
+    """A variable with a wrong value is refused by name, with what to do."""
+    assert problems(None, env) == [expected]
+
+
+def test_problems_of_file_and_environment_are_reported_together(tmp_path: Path) -> None:
+    """One run shows everything that is wrong, wherever it is; what only follows from another problem is left out."""
+    path = write(tmp_path, "[schedule]\nfresh_minutes = 0\n[providers.bedrock]\nmodel = 3\n")
+    env = {"FRESH_MINUTES": "0", "BENCHMARK_PROVIDERS": "groqq", "BENCHMARK_MODELS": "llama"}
+
+    found = problems(path, env)
+
+    assert [text.partition(" must ")[0].partition(" is ")[0] for text in found] == [
+        f"{path}: schedule.fresh_minutes",
+        f"{path}: providers.bedrock",
+        "environment variable 'FRESH_MINUTES'",
+        "environment variable 'BENCHMARK_PROVIDERS': provider 'groqq'",
+    ]
+
+
+def test_plain_model_ids_belong_to_the_only_provider() -> None:
+    """With one enabled provider every id is its own, slashes included; its name in front of an id is not doubled."""
+    env = {
+        "BENCHMARK_PROVIDERS": "groq",
+        "BENCHMARK_MODELS": "llama-3.1, groq/qwen-3 ,openai/gpt-oss-20b,a:b,llama-3.1,groq/",
+    }
+
+    worklist = load(None, env).worklist
+
+    assert [str(model) for model in worklist] == [
+        "groq/llama-3.1",
+        "groq/qwen-3",
+        "groq/openai/gpt-oss-20b",
+        "groq/a:b",
+        "groq/groq/",
+    ]
+
+
+def test_with_several_providers_each_model_names_its_own() -> None:
+    """provider/model_id is split at the first slash; the rest is the id."""
+    env = {
+        "BENCHMARK_PROVIDERS": "openrouter,groq",
+        "BENCHMARK_MODELS": "openrouter/meta-llama/llama-3.1-8b:free,groq/llama-3.1",
+    }
+
+    assert load(None, env).worklist == (
+        ModelRef("openrouter", "meta-llama/llama-3.1-8b:free"),
+        ModelRef("groq", "llama-3.1"),
+    )
+
+
+@pytest.mark.parametrize("variable", ["MONGODB_URI", "INGEST_API_URL", "RUNNER_CONFIG_URL"])
+def test_a_store_that_is_not_there_is_never_replaced_silently(variable: str) -> None:
+    """A variable that asks for another store is a problem of opening the store, unless SQLite is asked for by name."""
+    [problem] = load(None, {variable: "x://hunter2"}).store_problems
+
+    assert problem.startswith(f"environment variable '{variable}' asks for ")
+    assert problem.endswith("unset it, or set LLMBENCH_STORE=sqlite to use the SQLite store all the same")
+    assert "hunter2" not in problem
+    assert load(None, {variable: "x://hunter2", "LLMBENCH_STORE": "sqlite"}).store_problems == ()
+
+
+def test_settings_of_another_store_ask_for_nothing_by_themselves() -> None:
+    """MONGODB_DB, INGEST_API_KEY and RUNNER_CONFIG_TOKEN alone are ignored."""
+    env = {"MONGODB_DB": "llm-bench", "INGEST_API_KEY": "abc", "RUNNER_CONFIG_TOKEN": "abc"}
+
+    assert load(None, env).store_problems == ()
+
+
+def test_the_database_lies_in_the_data_folder(tmp_path: Path) -> None:
+    """Without a path the database is llmbench.db in the platform's data folder for llmbench."""
+    assert load(None, {"XDG_DATA_HOME": str(tmp_path)}).database == tmp_path / "llmbench" / "llmbench.db"
+    assert load(None, {"XDG_DATA_HOME": "relative"}).database == load(None, {}).database
+    assert load(None, {}).database.name == "llmbench.db"
+
+
+def test_the_file_in_the_working_folder_is_found_before_the_users(tmp_path: Path) -> None:
+    """./config.toml comes first, then llmbench/config.toml in the configuration folder, then none."""
+    here, home = tmp_path / "here", tmp_path / "home" / "llmbench"
+    here.mkdir()
+    home.mkdir(parents=True)
+    env = {"XDG_CONFIG_HOME": str(home.parent)}
+    assert find(env, here) is None
+
+    users = write(home, "")
+    assert find(env, here) == users
+
+    local = write(here, "")
+    assert find(env, here) == local
+
+
+def test_a_place_that_cannot_be_looked_into_is_reported(tmp_path: Path) -> None:
+    """An error while looking for the file is an error, not the absence of a file."""
+    with pytest.raises(ConfigError, match=r"can't be looked for \(File name too long\): name a file$"):
+        find({"XDG_CONFIG_HOME": f"/{'x' * 300}"}, tmp_path)
