@@ -18,6 +18,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from llmbench.error_text import clean
+
 RETRY_AFTER_LIMIT = 900.0
 
 _TEXT_LIMIT = 65_536
@@ -34,7 +36,7 @@ _SECONDS = re.compile(r"[0-9]{1,18}(?:\.[0-9]{1,18})?")
 
 
 class ErrorBody(NamedTuple):
-    """What a body says. ``message`` is foreign text as it came: redact and clean it before it is stored or shown."""
+    """What a body says: code and type fit to be shown; ``message`` as it came, to be redacted and cleaned first."""
 
     code: str | None
     type: str | None
@@ -196,7 +198,7 @@ def _string(value: Mapping[Any, Any], key: str) -> str | None:
 
 
 def _label(text: str | None) -> str | None:
-    return None if text is None else text[:_LABEL_LIMIT]
+    return None if text is None else clean(text, _LABEL_LIMIT)
 
 
 def _abbreviator() -> reprlib.Repr:

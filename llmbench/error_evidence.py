@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import msgspec
@@ -11,8 +11,11 @@ import msgspec
 from llmbench.error_bodies import ErrorBody, aws_code, is_html, parse_error_body, retry_after_from_headers
 from llmbench.error_kinds import Fault, Limit, Phase
 from llmbench.error_rules import UNROUTABLE_ERRNOS
+from llmbench.error_text import clean
 
 _CHAIN_LIMIT = 16
+_LABEL_LIMIT = 200
+_MESSAGE_LIMIT = 16_384
 _REQUEST_ID_HEADERS = ("x-request-id", "request-id", "x-amzn-requestid")
 _ROOTS = frozenset({object, BaseException, Exception})
 
@@ -21,8 +24,8 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of a failure, free of any SDK's types.
 
     ``message`` is foreign text as it came (at most 16 Ki characters): redact and clean it before it is stored or
-    shown. ``code`` and ``type`` are the provider's own words, ``exceptions`` the class names along the chain of
-    causes, outermost first, such as ``httpx2.ReadTimeout``, and ``bases`` the names of their base classes.
+    shown. ``code`` and ``type`` are the provider's own words, escaped and short. ``exceptions`` are the class names
+    along the chain of causes, outermost first, such as ``httpx2.ReadTimeout``; ``bases`` those of their base classes.
     ``limit`` names the limit of ours that fired, ``fault`` what our own checks of the answer found; ``html`` says
     that the body was a web page. ``retry_after`` is in seconds.
     """
@@ -116,8 +119,9 @@ def _errno(chain: list[BaseException]) -> int | None:
 
     The numbers of name resolution and of TLS are of another sort and don't count.
     """
-    numbers = [link.errno for link in chain if isinstance(link, OSError) and link.errno and _is_os_error(link)]
-    return next((number for number in numbers if number not in UNROUTABLE_ERRNOS), next(iter(numbers), None))
+    numbers = [link.errno for link in chain if isinstance(link, OSError) and _is_os_error(link)]
+    told = [number for number in numbers if number is not None and number > 0]
+    return next((number for number in told if number not in UNROUTABLE_ERRNOS), next(iter(told), None))
 
 
 def _is_os_error(error: OSError) -> bool:
@@ -143,13 +147,12 @@ def _botocore_reply(response: Mapping[str, Any]) -> _Reply:
     error = response.get("Error")
     error = error if isinstance(error, Mapping) else {}
     body = {"code": error.get("Code"), "message": error.get("Message")}
-    request_id = metadata.get("RequestId")
     return _Reply(
         _as_status(metadata.get("HTTPStatusCode")),
         None,
         body,
         _headers(metadata.get("HTTPHeaders")),
-        request_id if isinstance(request_id, str) else None,
+        _first_label([metadata.get("RequestId")]),
     )
 
 
@@ -167,7 +170,7 @@ def _own_code(error: BaseException) -> str | None:
     """Return a code that the exception has but its body may not: google-genai's status, the name of gRPC's."""
     grpc_name = getattr(getattr(error, "grpc_status_code", None), "name", None)
     candidates = (getattr(error, "code", None), getattr(error, "status", None), grpc_name)
-    return next((value[:200] for value in candidates if isinstance(value, str) and value), None)
+    return _first_label(candidates)
 
 
 def _body(error: BaseException) -> object:
@@ -185,13 +188,17 @@ def _headers(headers: object) -> Mapping[str, str]:
 
 def _aws_header(headers: Mapping[str, str]) -> str | None:
     shape = headers.get("x-amzn-errortype")
-    return None if shape is None else aws_code(shape)[:200]
+    return None if shape is None else clean(aws_code(shape), _LABEL_LIMIT)
 
 
 def _request_id(error: BaseException, headers: Mapping[str, str]) -> str | None:
     own = getattr(error, "request_id", None)
     candidates = (own, *(headers.get(name) for name in _REQUEST_ID_HEADERS))
-    return next((value for value in candidates if isinstance(value, str) and value), None)
+    return _first_label(candidates)
+
+
+def _first_label(candidates: Iterable[object]) -> str | None:
+    return next((clean(value, _LABEL_LIMIT) for value in candidates if isinstance(value, str) and value), None)
 
 
 def _message(chain: list[BaseException], reply: _Reply, body: ErrorBody) -> str:
@@ -200,7 +207,7 @@ def _message(chain: list[BaseException], reply: _Reply, body: ErrorBody) -> str:
     if reply.status is not None and reply.body is not None and not reply.body:
         return f"HTTP {reply.status} with an empty body"
     texts = (str(link).strip().rstrip(".") for link in chain if not _is_cancellation(link))
-    return ": ".join(filter(None, dict.fromkeys(texts)))[:16_384] or _name(type(chain[0]))
+    return ": ".join(filter(None, dict.fromkeys(texts)))[:_MESSAGE_LIMIT] or _name(type(chain[0]))
 
 
 def _is_cancellation(error: BaseException) -> bool:

@@ -47,6 +47,7 @@ MODEL_GONE = Verdict("hard_model", "model_gone")
 REFUSED = Verdict("hard_capability", "bad_request")
 SERVER_ERROR = Verdict("transient_provider", "server_error")
 TRUNCATED = Verdict("malformed_stream", "truncated")
+TOO_LARGE = Verdict("malformed_stream", "too_large")
 MALFORMED = Verdict("malformed_stream", "malformed")
 IDLE_TIMEOUT = Verdict("timeout", "idle_timeout")
 TOTAL_TIMEOUT = Verdict("timeout", "total_timeout")
@@ -93,7 +94,7 @@ GATEWAY_REFUSED = Verdict(
 
 FAULTS: dict[Fault, Verdict] = {
     "malformed": MALFORMED,
-    "too_large": Verdict("malformed_stream", "too_large"),
+    "too_large": TOO_LARGE,
     "truncated": TRUNCATED,
     "not_a_stream": PROTOCOL,
     "empty": Verdict("empty_output", "empty"),
@@ -203,7 +204,6 @@ MESSAGES: tuple[MessageRule, ...] = (
         AUTH,
     ),
     _rule(_REFUSALS, r"model access is denied", MODEL_GONE),
-    _rule(_REFUSALS, r"is not authorized to perform", AUTH),
     _rule(_REFUSALS, r"\b(?:country|territory|user location)\b.{0,40}not supported", WRONG_REGION),
     _rule(_REFUSALS, r"content (?:management )?policy|usage polic|\bflagged\b|requires moderation", PROMPT_REFUSED),
     _rule(_REFUSALS, r"on-demand throughput", NEEDS_INFERENCE_PROFILE),
@@ -321,6 +321,7 @@ def _raised(
 # The first rule with a name anywhere in the chain of causes counts, so the telling names stand before the wrappers.
 EXCEPTIONS: tuple[ExceptionRule, ...] = (
     _raised("MemoryError PoolTimeout", LOCAL),
+    _raised("ResponseTooLarge", TOO_LARGE),
     _raised("gaierror herror ClientConnectorDNSError", DNS),
     _raised("SSLCertVerificationError ClientConnectorCertificateError ClientConnectorSSLError", TLS),
     _raised("ConnectTimeout ConnectTimeoutError ConnectionTimeoutError", CONNECT_TIMEOUT),
@@ -329,7 +330,7 @@ EXCEPTIONS: tuple[ExceptionRule, ...] = (
     _raised("HttpParserError", PROTOCOL),
     _raised("ClientConnectorError", UNREACHABLE),
     _raised(f"{_BROKEN} {_SSL_ERRORS}", TRUNCATED, _BODY),
-    _raised("RemoteProtocolError", TRUNCATED, _BODY, r"peer closed|incomplete|disconnected"),
+    _raised("RemoteProtocolError", TRUNCATED, _BODY, r"incomplete|disconnected|closed (?:the )?connection"),
     _raised(_BROKEN, TLS, _TLS),
     _raised(_SSL_ERRORS, TLS),
     _raised("RemoteProtocolError ProxyError", PROTOCOL),
@@ -347,6 +348,7 @@ EXCEPTIONS: tuple[ExceptionRule, ...] = (
         """
         UnsupportedProtocol InvalidURL LocalProtocolError TooManyRedirects NoRegionError ProfileNotFound
         InvalidRegionError EndpointProviderError ParamValidationError ModuleNotFoundError
+        FileNotFoundError IsADirectoryError NotADirectoryError UnicodeEncodeError
         """,
         MISCONFIGURED,
     ),
@@ -354,6 +356,8 @@ EXCEPTIONS: tuple[ExceptionRule, ...] = (
     _raised(_TIMEOUTS, CONNECT_TIMEOUT, _CONNECT),
     _raised("TimeoutError", TOTAL_TIMEOUT),
     _raised("APITimeoutError TimeoutException", IDLE_TIMEOUT),
+    # When its addresses failed for different reasons, the connector says so in words alone.
+    _raised("OSError", CONNECT_REFUSED, _CONNECT, rf"Errno {errno.ECONNREFUSED}\b"),
     _raised("ConnectError EndpointConnectionError ConnectionError", UNREACHABLE),
     _raised("OSError", UNREACHABLE, _CONNECT),
     # A foreign subclass of ValueError need not be a mistake of ours, so here only the classes themselves count.
@@ -362,7 +366,7 @@ EXCEPTIONS: tuple[ExceptionRule, ...] = (
         ArithmeticError AssertionError AttributeError BufferError ClosedResourceError ImportError IndexError KeyError
         LookupError NameError NotImplementedError OverflowError RecursionError ReferenceError ResponseNotRead
         RuntimeError StopAsyncIteration StopIteration StreamClosed StreamConsumed SystemError TypeError
-        UnboundLocalError UnicodeEncodeError ValueError ZeroDivisionError
+        UnboundLocalError ValueError ZeroDivisionError
         """,
         INTERNAL,
         exact=True,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import unicodedata
 from collections.abc import Callable
 
 MESSAGE_LIMIT = 4000
@@ -60,8 +59,9 @@ def _replace(pattern: str, replacement: str, flags: int = 0) -> Callable[[str], 
     return lambda text: compiled.sub(replacement, text)
 
 
-# In this order: a date is taken out before its digits are, an id before the numbers inside it.
+# In this order: what `clean` made visible is a blank again, a date is taken out before its digits are, an id before the numbers inside it.
 _SUBSTITUTIONS: tuple[Callable[[str], str], ...] = (
+    _replace(r"\\(?:[nrt]|x[0-9a-f]{2}|u[0-9a-f]{4})", " "),
     _replace(r"(https?://[^\s?#\"'<>]{1,500})[?#][^\s\"'<>]*", r"\1"),
     _replace(rf"(?:{_DAY},? )?\b\d{{1,2}}[ -]{_MONTH}[ -]\d{{2,4}}(?:,? {_CLOCK_TIME})?", "<time>"),
     _replace(rf"(?:{_DAY},? )?\b{_MONTH} \d{{1,2}},? \d{{4}}(?:,? (?:at )?{_CLOCK_TIME})?", "<time>"),
@@ -96,10 +96,10 @@ def normalize(message: str) -> str:
 
     Ids, times, addresses, free-standing numbers, the queries of URLs and long quotations become ``<id>``, ``<time>``,
     ``<ip>``, ``<n>``, nothing and ``<text>``; case and model ids stay, so that a person can still read it. The result
-    is one line of at most 500 characters. It is idempotent, as it repeats until nothing changes: each round takes
+    is one line of at most 500 characters, the same whether the message was cleaned before or not. It is idempotent, as it repeats until nothing changes: each round takes
     digits or characters away, and none brings any back.
     """
-    text = unicodedata.normalize("NFC", message[:_INPUT_LIMIT].translate(_BLANKED))
+    text = message[:_INPUT_LIMIT].translate(_BLANKED)
     while (reduced := _reduce(text)) != text:
         text = reduced
     return text

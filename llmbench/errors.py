@@ -64,8 +64,11 @@ __all__ = [
 KINDS: tuple[Kind, ...] = get_args(Kind)
 CAUSES: tuple[Cause, ...] = get_args(Cause)
 
+# What names an error stands at its beginning; a message made long to cost time is not read to its end.
+_WORDING_LIMIT = 2000
 _CONNECTING: frozenset[Phase] = frozenset({"resolve", "connect", "tls"})
 _CONNECT_CAUSES: frozenset[Cause] = frozenset({"dns", "connect_refused", "connect_timeout", "unreachable", "tls"})
+_INVALID: frozenset[Kind] = frozenset({"empty_output", "token_mismatch"})
 
 
 class Classification(msgspec.Struct, frozen=True, kw_only=True):
@@ -166,7 +169,7 @@ def _by_message(evidence: Evidence) -> Verdict | None:
 
 
 def _by_wording(status: int, message: str) -> Verdict | None:
-    text = message.replace("\u2019", "'")  # AWS writes isn't with a typographic apostrophe
+    text = message[:_WORDING_LIMIT].replace("\u2019", "'")  # AWS writes isn't with a typographic apostrophe
     matching = (rule.verdict for rule in rules.MESSAGES if status in rule.statuses and rule.pattern.search(text))
     return next(matching, None)
 
@@ -217,7 +220,7 @@ def _stage(evidence: Evidence, verdict: Verdict) -> Stage:
         return "timeout"
     if evidence.phase in _CONNECTING or verdict.cause in _CONNECT_CAUSES:
         return "connect"
-    return "validate" if evidence.phase == "validate" else "generate"
+    return "validate" if evidence.phase == "validate" or verdict.kind in _INVALID else "generate"
 
 
 def _advice(provider: str, verdict: Verdict) -> str:

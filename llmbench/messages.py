@@ -220,8 +220,8 @@ class Deferred(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     reason: str
 
 
-class LaneOpened(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """A lane begins, or begins anew after a crash: what it asked for before is void."""
+class LaneReset(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """A lane begins or has ended: what it asked for before is void, and jobs that it has not taken go back."""
 
     provider: str
 
@@ -241,7 +241,7 @@ class LaneBlocked(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     lasting: bool
 
 
-SchedulerMessage = Acknowledged | NotStored | Deferred | LaneOpened | Ready | LaneBlocked
+SchedulerMessage = Acknowledged | NotStored | Deferred | LaneReset | Ready | LaneBlocked
 
 LaneStatus = Literal["starting", "ok", "blocked", "restarting", "down", "stopped"]
 

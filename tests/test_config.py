@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from llmbench.config import ConfigError, UnknownProfile, UnknownProvider, load
-from llmbench.config.check import check
+from llmbench.config.check import check, describe
 from llmbench.config.tables import BUILT_IN, ProfileTable, Tables, host_name
 from llmbench.messages import Profile
 from llmbench.providers.presets import PRESETS
@@ -204,10 +204,13 @@ def test_a_missing_key_is_reported_for_each_enabled_provider(tmp_path: Path) -> 
     path = write(tmp_path, "[providers.groq]\n[providers.openai]\n[providers.together]\nenabled = false\n")
     env = {"OPENAI_API_KEY": "abc"}
 
-    assert load(path, env).start_problems(env) == (
+    [problem] = load(path, env).start_problems(env)
+    assert problem == (
         f"{path}: providers.groq.api_key_env: environment variable 'GROQ_API_KEY' is not set: "
-        "set it to the key, or take the provider out with enabled = false",
+        "set it to the key, or take the provider out with enabled = false"
     )
+    [problem] = load(None, {"BENCHMARK_PROVIDERS": "groq"}).start_problems({"GROQ_API_KEY": "gsk-\n-123"})
+    assert problem.startswith("providers.groq.api_key_env: environment variable 'GROQ_API_KEY' holds a character that")
     [problem] = load(None, {"BENCHMARK_PROVIDERS": "groq"}).start_problems({})
     assert problem.startswith("providers.groq.api_key_env: environment variable 'GROQ_API_KEY' is not set")
     assert load(GOOD / "four_lines.toml", {}).start_problems({}) == ()
@@ -258,8 +261,23 @@ def test_any_document_is_checked_without_an_exception(document: dict[str, Any]) 
     assert len({problem.key for problem in found}) == len(found)
 
 
+def test_every_value_of_a_table_is_described_in_words() -> None:
+    """A type that says nothing of its limits can't be put into a table unnoticed."""
+    with pytest.raises(TypeError, match="has no words: give it Meta"):
+        describe(str)
+
+
+def test_a_file_that_is_nested_beyond_reading_is_refused(tmp_path: Path) -> None:
+    """A document that would exhaust the parser's stack is a problem of the file, not a crash."""
+    path = write(tmp_path, f"x = {'[' * 20_000}")
+
+    [problem] = problems(path)
+    assert problem.startswith(f"{path}: ")
+    assert len(problem) < 500
+
+
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
-@given(st.binary(max_size=60) | texts.map(str.encode) | st.sampled_from([b"[" * 5000, b"a." * 5000, b"\xff"]))
+@given(st.binary(max_size=60) | texts.map(str.encode) | st.sampled_from([b"a." * 5000, b"\xff"]))
 def test_any_bytes_are_a_configuration_or_an_error(tmp_path: Path, data: bytes) -> None:
     """A file of any bytes is loaded or refused with a ConfigError; nothing else is ever raised."""
     path = tmp_path / "config.toml"

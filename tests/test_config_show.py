@@ -21,6 +21,7 @@ from llmbench.config.tables import (
     ScheduleTable,
     SqliteTable,
     StoreTable,
+    Table,
     Tables,
 )
 from llmbench.providers.presets import PRESETS
@@ -159,12 +160,17 @@ def test_the_reference_enables_nothing() -> None:
 
 def test_every_table_refuses_what_it_does_not_know() -> None:
     """No table accepts an unknown key, and none can be changed once made."""
-    for table in (
+    tables: list[type[Table]] = [
         Tables,
+        RunnerTable,
+        ScheduleTable,
+        StoreTable,
+        SqliteTable,
         ProfileTable,
         ProviderTable,
-        *(type(getattr(Tables(), name)) for name in ("runner", "store")),
-    ):
+    ]
+
+    for table in tables:
         assert table.__struct_config__.forbid_unknown_fields
         assert table.__struct_config__.frozen
 

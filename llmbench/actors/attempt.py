@@ -150,7 +150,7 @@ class Attempt:
     def _measure(self) -> Measurement | None:
         """Return the figures so far, or None if the request never got out."""
         exchange, timer = self._exchange, self._timer
-        if exchange is None or timer is None:
+        if exchange is None or timer is None or exchange.timeline.request_written_ns is None:
             return None
         return measure(exchange.timeline, timer, now_ns=perf_counter_ns(), lag_ns=exchange.lag_ns)
 

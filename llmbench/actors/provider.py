@@ -28,7 +28,7 @@ from llmbench.messages import (
     Failure,
     Job,
     LaneBlocked,
-    LaneOpened,
+    LaneReset,
     LaneState,
     Outcome,
     Ready,
@@ -108,13 +108,13 @@ class ProviderActor:
         self._fault = None
         provider = self._open_provider()
         try:
-            await self._around.inbox.send(LaneOpened(provider=self.name))
-            await self._return_stale_jobs()
+            await self._around.inbox.send(LaneReset(provider=self.name))
             self._publish_state()
             async with anyio.create_task_group() as workers:
                 for _ in range(self._settings.concurrency):
                     workers.start_soon(self._work, provider)
         finally:
+            self._around.inbox.send_nowait(LaneReset(provider=self.name))
             with anyio.CancelScope(shield=True):
                 await provider.close()
         if self._fault is not None:
@@ -166,14 +166,6 @@ class ProviderActor:
         model = job.model
         message = Deferred(outcome_id=job.outcome_id, provider=model.provider, model_id=model.model_id, reason=reason)
         await self._around.inbox.send(message)
-
-    async def _return_stale_jobs(self) -> None:
-        while True:
-            try:
-                job = self._mailbox.receive_nowait()
-            except anyio.WouldBlock:
-                return
-            await self._give_back(job, "the lane was restarted")
 
     # carrying out
 

@@ -5,6 +5,7 @@ A lane asks only when it could start at once, so a job is chosen at the last mom
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Awaitable, Callable, Mapping
 
 import anyio
@@ -12,9 +13,10 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 
 from llmbench.actors.plans import Plan
 from llmbench.clock import Clock
-from llmbench.messages import Job, LaneOpened, Ready, SchedulerMessage
+from llmbench.messages import Deferred, Job, LaneReset, Ready, SchedulerMessage
 
-Mailboxes = Mapping[str, MemoryObjectSendStream[Job]]
+Mailboxes = Mapping[str, tuple[MemoryObjectSendStream[Job], MemoryObjectReceiveStream[Job]]]
+"""Both ends of each lane's mailbox, by provider."""
 
 _LOOK_AGAIN_SECONDS = 30.0
 """At the latest after this long, what is due is looked at anew: a wall clock can be set, a catalogue can change."""
@@ -50,10 +52,26 @@ class Scheduler:
         match message:
             case Ready():
                 self._asked[message.provider] = self._asked.get(message.provider, 0) + 1
-            case LaneOpened():
+            case LaneReset():
                 self._asked[message.provider] = 0
+                self._take_back(message.provider)
             case _:
                 self._plan.apply(message)
+
+    def _take_back(self, provider: str) -> None:
+        """Empty a lane's mailbox, which nobody else fills: its jobs go back into the plan."""
+        _send, receive = self._mailboxes[provider]
+        with contextlib.suppress(anyio.WouldBlock):
+            while True:
+                job = receive.receive_nowait()
+                self._plan.apply(
+                    Deferred(
+                        outcome_id=job.outcome_id,
+                        provider=provider,
+                        model_id=job.model.model_id,
+                        reason="the lane was restarted",
+                    )
+                )
 
     def _hand_out(self) -> None:
         for provider, asked in self._asked.items():
@@ -61,7 +79,7 @@ class Scheduler:
                 job = self._plan.next_job(provider, self._clock.now())
                 if job is None:
                     break
-                self._mailboxes[provider].send_nowait(job)
+                self._mailboxes[provider][0].send_nowait(job)
                 self._asked[provider] -= 1
 
     def _sleep_seconds(self) -> float:

@@ -88,8 +88,7 @@ class Supervisor:
             lane.settings.name: ProviderActor(lane.settings, lane.open, self._mailboxes[lane.settings.name][1], around)
             for lane in lanes
         }
-        senders = {name: ends[0] for name, ends in self._mailboxes.items()}
-        scheduler = Scheduler(plan, inbox_out, senders, self._clock, refresh)
+        scheduler = Scheduler(plan, inbox_out, self._mailboxes, self._clock, refresh)
         self.lanes = {lane.settings.name: self._supervise(lane, budget()) for lane in lanes}
         self._scheduler = Supervised("scheduler", scheduler.run, self.bus, self._clock, budget())
         self._sink = Supervised("sink", self.sink.run, self.bus, self._clock, budget())

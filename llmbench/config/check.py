@@ -230,7 +230,10 @@ def _extra(annotation: Any) -> dict[str, Any]:
 
 
 def describe(annotation: Any) -> str:
-    """Return what a value of this type must be, in words: ``a whole number from 1 to 64``."""
+    """Return what a value of this type must be, in words: ``a whole number from 1 to 64``.
+
+    Raises TypeError for a type that has none, such as a text without ``wants``.
+    """
     return _describe(inspect.type_info(annotation))
 
 
@@ -249,4 +252,4 @@ def _describe(info: inspect.Type) -> str:
         case inspect.LiteralType(values=values):
             return listed([str(value) for value in values])
         case _:
-            return "a text"
+            raise TypeError(f"{info} has no words: give it Meta(extra={{'wants': ...}})")

@@ -12,7 +12,7 @@ from llmbench.config.environment import ModelRef, secret_variables
 from llmbench.config.providers import ResolvedProvider, unknown_provider
 from llmbench.config.tables import RunnerTable, ScheduleTable, StoreTable
 from llmbench.messages import Profile
-from llmbench.secrets import Secrets
+from llmbench.secrets import SecretError, Secrets
 
 _NONE_ENABLED = (
     "no provider is enabled: set a provider's key variable, such as OPENAI_API_KEY, and enabled = true in its table "
@@ -20,7 +20,7 @@ _NONE_ENABLED = (
 )
 
 
-class UnknownProvider(ConfigError):  # noqa: N818  named after the condition, as the errors of the stores are
+class UnknownProvider(ConfigError):
     """No provider of this name is known or configured. The message names the nearest one, and all."""
 
     def __init__(self, name: str, known: tuple[str, ...]) -> None:
@@ -28,7 +28,7 @@ class UnknownProvider(ConfigError):  # noqa: N818  named after the condition, as
         self.name = name
 
 
-class UnknownProfile(ConfigError):  # noqa: N818  the same
+class UnknownProfile(ConfigError):
     """No profile of this name is built in or configured. The message names the nearest one, or all."""
 
     def __init__(self, name: str, known: tuple[str, ...]) -> None:
@@ -82,17 +82,21 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         return secret_variables(provider.api_key_env for provider in self.providers.values())
 
     def start_problems(self, env: Mapping[str, str]) -> tuple[str, ...]:
-        """Return why measuring can't start, or not with every enabled provider: none is enabled, a key isn't set."""
+        """Return why measuring can't start, or not with every enabled provider.
+
+        None is enabled; or a sentence for each whose key variable isn't set, or holds what can't be a key.
+        """
         enabled = self.enabled_providers()
         if not enabled:
             return (_NONE_ENABLED,)
-        return tuple(self._without_key(enabled, Secrets(env)))
+        return tuple(self._key_problems(enabled, Secrets(env)))
 
-    def _without_key(self, enabled: list[ResolvedProvider], secrets: Secrets) -> Iterator[str]:
+    def _key_problems(self, enabled: list[ResolvedProvider], secrets: Secrets) -> Iterator[str]:
         prefix = f"{self.source}: " if self.source else ""
         for provider in enabled:
-            if provider.api_key_env is not None and not secrets.is_set(provider.api_key_env):
-                yield (
-                    f"{prefix}providers.{provider.name}.api_key_env: environment variable {provider.api_key_env!r} "
-                    "is not set: set it to the key, or take the provider out with enabled = false"
-                )
+            try:
+                if provider.api_key_env is not None:
+                    secrets.require(provider.api_key_env)
+            except SecretError as error:
+                key = f"{prefix}providers.{provider.name}.api_key_env"
+                yield f"{key}: {error}, or take the provider out with enabled = false"

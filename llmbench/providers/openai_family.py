@@ -33,7 +33,7 @@ _LEAKING_ELSEWHERE = ("OPENAI_ORG_ID", "OPENAI_PROJECT_ID")
 """These two belong to the openai provider itself and would be sent to every other one."""
 
 _NO_KEY = "none"
-_IDENTITY = {"accept-encoding": "identity"}
+_IDENTITY: Mapping[str, Any] = {"accept-encoding": "identity"}
 _DECODERS: Mapping[Api, Callable[[], Decoder]] = {
     "chat": ChatDecoder,
     "responses": ResponsesDecoder,
@@ -51,11 +51,9 @@ class OpenAIFamily:
         self._official = settings.kind == "openai"
         self._http = SdkEndpoint(settings.base_url, ca_file=settings.ca_file, kernel=kernel)
         self._client = self._sdk(settings.base_url, key, self._http.client)
+        self._headers = {**_IDENTITY} if key is not None else {**_IDENTITY, "Authorization": openai.omit}
 
     def _sdk(self, base_url: str, key: str | None, http_client: httpx2.AsyncClient) -> openai.AsyncOpenAI:
-        headers: dict[str, Any] = dict(self._settings.headers)
-        if key is None:
-            headers["Authorization"] = openai.omit
         hidden = _LEAKING if self._official else _LEAKING + _LEAKING_ELSEWHERE
         with without_environment(*hidden):
             return openai.AsyncOpenAI(
@@ -63,7 +61,7 @@ class OpenAIFamily:
                 api_key=key or _NO_KEY,
                 max_retries=0,
                 timeout=None,
-                default_headers=headers,
+                default_headers=dict(self._settings.headers),
                 http_client=http_client,
             )
 
@@ -71,7 +69,7 @@ class OpenAIFamily:
         sink = warm_up_client("text/event-stream", b"data: [DONE]\n\n")
         async with self._sdk(WARM_UP_URL, "warm-up", sink) as client:
             for api in _DECODERS:
-                async with _sender(client, api, {"model": "warm-up", **_SMALLEST[api]})():
+                async with _sender(client, api, _IDENTITY, {"model": "warm-up", **_SMALLEST[api]})():
                     pass
 
     def exchange(self, limits: Limits) -> Exchange:
@@ -99,7 +97,8 @@ class OpenAIFamily:
         request = {"chat": self._chat, "responses": self._responses, "completions": self._completions}[api](
             profile, prompt
         )
-        send = _sender(self._client, api, {"model": model.model_id, **request}, body_overrides(model))
+        request |= {"model": model.model_id, "extra_body": body_overrides(model) or None}
+        send = _sender(self._client, api, self._headers, request)
         return Prepared(mode=api, temperature=request.get("temperature"), decoder=_DECODERS[api], send=send)
 
     def _chat(self, profile: Profile, prompt: str) -> dict[str, Any]:
@@ -148,12 +147,9 @@ def _resource(client: openai.AsyncOpenAI, api: Api) -> Any:
             return client.completions
 
 
-def _sender(
-    client: openai.AsyncOpenAI, api: Api, request: dict[str, Any], extra_body: Mapping[str, Any] | None = None
-) -> Send:
+def _sender(client: openai.AsyncOpenAI, api: Api, headers: Mapping[str, Any], request: Mapping[str, Any]) -> Send:
     def send() -> AbstractAsyncContextManager[object]:
         create = _resource(client, api).with_streaming_response.create
-        manager = create(stream=True, extra_headers=_IDENTITY, extra_body=extra_body or None, **request)
-        return cast("AbstractAsyncContextManager[object]", manager)
+        return cast("AbstractAsyncContextManager[object]", create(stream=True, extra_headers=headers, **request))
 
     return send

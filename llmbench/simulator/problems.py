@@ -112,15 +112,15 @@ _OTHERS: dict[str, dict[Kind, _Wording]] = {
         "unavailable": _Wording(503, "service_unavailable", None, "The server is overloaded or not ready yet."),
     },
     "fireworks": {
-        "no_key": _Wording(401, "error", "UNAUTHORIZED", "The API key you provided is invalid."),
-        "bad_key": _Wording(401, "error", "UNAUTHORIZED", "The API key you provided is invalid."),
+        "no_key": _Wording(401, "unauthorized", "unauthorized", "The API key you provided is invalid."),
+        "bad_key": _Wording(401, "unauthorized", "unauthorized", "The API key you provided is invalid."),
         "no_model": _Wording(404, "error", "NOT_FOUND", "Model not found, inaccessible, and/or not deployed"),
         "rate_limit": _Wording(429, "error", "RATE_LIMIT_EXCEEDED", "Rate limit exceeded, please try again later."),
         "unavailable": _Wording(503, "error", "SERVICE_UNAVAILABLE", "The service is overloaded, please try again."),
     },
     "deepinfra": {
-        "no_key": _Wording(401, _INVALID, None, "Not authenticated"),
-        "bad_key": _Wording(401, _INVALID, None, "Not authenticated"),
+        "no_key": _Wording(401, _INVALID, None, "User is not authenticated"),
+        "bad_key": _Wording(401, _INVALID, None, "User is not authenticated"),
         "no_model": _Wording(404, _INVALID, "model_not_found", "The model `{model}` does not exist"),
         "rate_limit": _Wording(429, _INVALID, "engine_overloaded", "Model busy, retry later"),
     },
@@ -140,7 +140,7 @@ _OTHERS: dict[str, dict[Kind, _Wording]] = {
     },
     "openrouter": {
         "no_key": _Wording(401, "", None, "No auth credentials found"),
-        "bad_key": _Wording(401, "", None, "User not found."),
+        "bad_key": _Wording(401, "", None, "No auth credentials found"),
         "billing": _Wording(402, "", None, "Insufficient credits. Add more using https://openrouter.ai/credits"),
         "no_model": _Wording(400, "", None, "{model} is not a valid model ID"),
         "rate_limit": _Wording(429, "", None, "Provider returned error"),
@@ -233,6 +233,8 @@ def error_object(flavour: str, problem: Problem, subject: Subject) -> dict[str, 
             return {"message": message, "code": wording.status, "metadata": {"provider_name": "Simulated"}}
         case "groq":
             return {"message": message, "type": wording.type, "code": code}
+        case "fireworks":
+            return {"object": "error", "type": wording.type, "code": code, "message": message}
         case "other":
             return {"message": message, "type": wording.type, "param": problem.param, "code": wording.status}
         case _:
@@ -242,6 +244,7 @@ def error_object(flavour: str, problem: Problem, subject: Subject) -> dict[str, 
 def error_body(flavour: str, problem: Problem, subject: Subject) -> dict[str, Any]:
     """Return the whole body of an error response."""
     error = error_object(flavour, problem, subject)
+    unauthorised = status_of(flavour, problem) == 401
     match flavour:
         case "anthropic":
             return {"type": "error", "error": error, "request_id": subject.request_id}
@@ -249,5 +252,11 @@ def error_body(flavour: str, problem: Problem, subject: Subject) -> dict[str, An
             return error
         case "together":
             return {"id": subject.request_id, "error": error}
+        case "deepinfra" if unauthorised:
+            return {"detail": {"error": error["message"]}}
+        case "openrouter":
+            return {"error": error, "user_id": "user_simulated"}
+        case "other" if unauthorised:
+            return {"error": error["message"]}
         case _:
             return {"error": error}

@@ -59,17 +59,18 @@ SELECT fingerprint, provider, model_name, stage, error_kind, first_seen, last_se
 FROM error_rollups WHERE last_seen >= :since ORDER BY count DESC, last_seen DESC, fingerprint
 """
 
-# SELECT DISTINCT would walk the whole of both indexes; this finds the model after a given one.
+# SELECT DISTINCT would walk the whole of both indexes; this jumps to the model after a given one. Without the time,
+# SQLite would seek the model's first entry and walk over the rest of them.
 _NEXT_MODEL = """
 SELECT model_name, provider FROM (
     SELECT * FROM (
         SELECT model_name, provider FROM samples
-        WHERE (model_name, provider) > (:model, :provider) ORDER BY model_name, provider LIMIT 1
+        WHERE (model_name, provider, run_ts) > (:model, :provider, :after_all) ORDER BY model_name, provider LIMIT 1
     )
     UNION ALL
     SELECT * FROM (
         SELECT model_name, provider FROM failures
-        WHERE (model_name, provider) > (:model, :provider) ORDER BY model_name, provider LIMIT 1
+        WHERE (model_name, provider, run_ts) > (:model, :provider, :after_all) ORDER BY model_name, provider LIMIT 1
     )
 ) ORDER BY model_name, provider LIMIT 1
 """
@@ -93,6 +94,7 @@ AND error_kind NOT IN ('local', 'internal')
 """
 
 _BEFORE_ALL = -(2**63)
+_AFTER_ALL = 2**63 - 1
 
 
 _DECODERS: dict[str, msgspec.json.Decoder[Any]] = {
@@ -197,7 +199,9 @@ def history(connection: sqlite3.Connection) -> list[ModelHistory]:
 
 def _measured_models(connection: sqlite3.Connection) -> Iterator[tuple[str, str]]:
     found = ("", "")
-    while found := connection.execute(_NEXT_MODEL, {"model": found[0], "provider": found[1]}).fetchone():
+    while found := connection.execute(
+        _NEXT_MODEL, {"model": found[0], "provider": found[1], "after_all": _AFTER_ALL}
+    ).fetchone():
         yield found
 
 
@@ -243,8 +247,10 @@ def _outcomes_sql(query: OutcomeQuery) -> str:
         "model_name = :model": query.model,
     }
     where = " AND ".join(text for text, value in conditions.items() if value is not None) or "true"
-    tables = ("samples", "failures") if query.kind == "all" else (query.kind,)
-    selects = (f"SELECT '{table}', id, document, run_ts FROM {table} WHERE {where}" for table in tables)  # noqa: S608 - constants
+    selects = [
+        f"SELECT '{table}', id, document, run_ts FROM {table} WHERE {where}"  # noqa: S608 - all of it is from here
+        for table in (("samples", "failures") if query.kind == "all" else (query.kind,))
+    ]
     return " UNION ALL ".join(selects) + " ORDER BY run_ts DESC LIMIT :limit"
 
 

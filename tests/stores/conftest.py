@@ -38,7 +38,7 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def _no_blocking_on_the_loop() -> Iterator[None]:
     guard: AbstractContextManager[object] = blockbuster_ctx("llmbench.stores")
     with guard:

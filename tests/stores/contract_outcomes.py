@@ -297,7 +297,7 @@ class RollupContract:
 
     async def test_late_failure_moves_no_time_the_wrong_way(self, store: Store) -> None:
         """Failures that arrive out of order leave the first and last time seen at the earliest and the latest."""
-        failures = {minute: failure(run_ts=moment(minute)) for minute in (10, 30, 20, 0)}
+        failures = {minute: failure(run_ts=moment(minute)) for minute in (10, 30, 0, 20)}
         for late in failures.values():
             await store.put([envelope(late)])
 

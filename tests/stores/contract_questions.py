@@ -31,9 +31,7 @@ class OutcomesContract:
         names = itertools.cycle(itertools.product(["openai", "groq", "together"], ["llama-3", "gpt-4o", "o3"]))
         stored = [
             make(run_ts=moment(n), provider=provider, model_name=model_name)
-            for n, (provider, model_name), make in zip(
-                range(40), names, itertools.cycle(makers), strict=False
-            )
+            for n, (provider, model_name), make in zip(range(40), names, itertools.cycle(makers), strict=False)
         ]
         await store.put(envelopes(*stored[20:], *stored[:20]))
 

@@ -301,12 +301,12 @@ MESSAGE_START: dict[str, Any] = {
 }
 
 
-def block_start(**block: Any) -> dict[str, Any]:
-    return {"type": "content_block_start", "index": 0, "content_block": block}
+def block_start(index: int = 0, **block: Any) -> dict[str, Any]:
+    return {"type": "content_block_start", "index": index, "content_block": block}
 
 
-def block_delta(**delta: Any) -> dict[str, Any]:
-    return {"type": "content_block_delta", "index": 0, "delta": delta}
+def block_delta(index: int = 0, **delta: Any) -> dict[str, Any]:
+    return {"type": "content_block_delta", "index": index, "delta": delta}
 
 
 def message_delta(usage: dict[str, Any], stop_reason: str | None = "max_tokens") -> dict[str, Any]:
@@ -328,10 +328,10 @@ MESSAGES = typed(
     block_delta(type="thinking_delta", thinking="Let me see."),
     block_delta(type="signature_delta", signature="EqQBCg=="),
     BLOCK_STOP,
-    block_start(type="text", text=""),
-    block_delta(type="text_delta", text="Rivers"),
-    block_delta(type="text_delta", text=" move."),
-    BLOCK_STOP,
+    block_start(1, type="text", text=""),
+    block_delta(1, type="text_delta", text="Rivers"),
+    block_delta(1, type="text_delta", text=" move."),
+    BLOCK_STOP | {"index": 1},
     message_delta({"output_tokens": 64, "output_tokens_details": {"thinking_tokens": 40}}),
     MESSAGE_STOP,
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from llmbench.wire.events import (
@@ -55,7 +56,7 @@ def test_an_openai_stream_gives_its_text_and_its_account() -> None:
 
 def test_groq_reports_usage_twice_and_its_own_times() -> None:
     """`x_groq.usage` comes with the finish reason, `usage` after it; both name their source and carry times."""
-    counts = {"input_tokens": 44, "output_tokens": 9, "total_tokens": 53}
+    groq = Usage(input_tokens=44, output_tokens=9, total_tokens=53, source="x_groq.usage")
     times = {"queue_time": 0.0523, "prompt_time": 0.0021, "completion_time": 0.0123, "total_time": 0.0144}
 
     assert decoded(GROQ) == [
@@ -63,9 +64,9 @@ def test_groq_reports_usage_twice_and_its_own_times() -> None:
         ReasoningDelta("The user wants"),
         TextDelta("Rivers"),
         Finish("stop"),
-        Usage(**counts, source="x_groq.usage"),
+        groq,
         ProviderTimings(times),
-        Usage(**counts),
+        msgspec.structs.replace(groq, source="usage"),
         ProviderTimings(times),
         End(),
     ]

@@ -129,7 +129,7 @@ class MessageStream:
         return self._stop_thinking() if self._plan.reasoning else b""
 
     def _message(self) -> dict[str, Any]:
-        message = {
+        message: dict[str, Any] = {
             "id": f"msg_sim{self._call.sequence:020d}",
             "type": "message",
             "role": "assistant",
@@ -139,16 +139,18 @@ class MessageStream:
             "stop_sequence": None,
         }
         if self._plan.report_usage:
-            message["usage"] = self._usage() | {"output_tokens": 1, "service_tier": "standard"}
+            message["usage"] = {**self._input_usage(), "output_tokens": 1, "service_tier": "standard"}
         return message
 
-    def _usage(self) -> dict[str, Any]:
-        usage: dict[str, Any] = {
+    def _input_usage(self) -> dict[str, Any]:
+        return {
             "input_tokens": self._plan.input,
             "cache_creation_input_tokens": 0,
             "cache_read_input_tokens": 0,
-            "output_tokens": self._plan.output,
         }
+
+    def _usage(self) -> dict[str, Any]:
+        usage = {**self._input_usage(), "output_tokens": self._plan.output}
         if self._plan.reasoning:
             usage["output_tokens_details"] = {"thinking_tokens": self._plan.reasoning}
         return usage

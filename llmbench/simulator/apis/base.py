@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from typing import Any, Protocol
 
@@ -14,8 +15,8 @@ from llmbench.simulator.problems import Problem
 DEFAULT_BUDGET = 256
 """Tokens of an answer when the request sets no limit."""
 
-_PLACEHOLDER = "\x1aTEXT\x1a"
-_PLACEHOLDER_BYTES = msgspec.json.encode(_PLACEHOLDER)[1:-1]
+_PLACEHOLDER = secrets.token_hex(16)
+"""Random, so that nothing in a request can be mistaken for it."""
 
 encode = msgspec.json.encode
 
@@ -119,7 +120,7 @@ class Template:
     __slots__ = ("_head", "_tail")
 
     def __init__(self, event: bytes) -> None:
-        self._head, self._tail = event.split(_PLACEHOLDER_BYTES)
+        self._head, self._tail = event.split(_PLACEHOLDER.encode())
 
     def fill(self, text: bytes) -> bytes:
         return b"%b%b%b" % (self._head, text, self._tail)

@@ -102,7 +102,7 @@ class ChatStream:
 
     def opening(self) -> bytes:
         comment = self.filler() if self._call.flavour.always_comments else b""
-        more = {"x_groq": {"id": self._request_id()}} if self._x_groq else {}
+        more: dict[str, Any] = {"x_groq": {"id": self._request_id()}} if self._x_groq else {}
         return comment + self._chunk({"role": "assistant", "content": ""}, **more)
 
     def filler(self) -> bytes:

@@ -14,7 +14,6 @@ from llmbench.simulator.apis.base import (
     EventStream,
     Plan,
     bad_request,
-    encode,
     first_problem,
     named_event,
     needs_stream,
@@ -67,7 +66,7 @@ class _Numbered:
     __slots__ = ("_parts",)
 
     def __init__(self, payload: dict[str, Any]) -> None:
-        marker = encode(placeholder())[1:-1]
+        marker = placeholder().encode()
         event = named_event({**payload, "sequence_number": placeholder(), "delta": placeholder()})
         head, middle, tail = event.split(marker)
         self._parts = (head[:-1], middle[1:], tail)  # the number goes in without the marker's quotes

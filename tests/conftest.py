@@ -1,0 +1,24 @@
+"""Fixtures that every test may use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from llmbench.measure.loopwatch import BACKEND_OPTIONS
+from llmbench.simulator import SpawnedSimulator, spawn_simulator
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> tuple[str, dict[str, Any]]:
+    """Async tests run on the event loop of the measuring path."""
+    return "asyncio", BACKEND_OPTIONS
+
+
+@pytest.fixture(scope="session")
+def simulator() -> Iterator[SpawnedSimulator]:
+    """A simulator in a process of its own, shared by all tests: look only at requests of your own model or number."""
+    with spawn_simulator() as spawned:
+        yield spawned
