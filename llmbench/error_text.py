@@ -59,7 +59,7 @@ def _replace(pattern: str, replacement: str, flags: int = 0) -> Callable[[str], 
     return lambda text: compiled.sub(replacement, text)
 
 
-# In this order: what `clean` made visible is a blank again, a date is taken out before its digits are, an id before the numbers inside it.
+# In this order: what `clean` made visible is blank again; then a date goes before its digits, an id before its numbers.
 _SUBSTITUTIONS: tuple[Callable[[str], str], ...] = (
     _replace(r"\\(?:[nrt]|x[0-9a-f]{2}|u[0-9a-f]{4})", " "),
     _replace(r"(https?://[^\s?#\"'<>]{1,500})[?#][^\s\"'<>]*", r"\1"),
@@ -96,8 +96,8 @@ def normalize(message: str) -> str:
 
     Ids, times, addresses, free-standing numbers, the queries of URLs and long quotations become ``<id>``, ``<time>``,
     ``<ip>``, ``<n>``, nothing and ``<text>``; case and model ids stay, so that a person can still read it. The result
-    is one line of at most 500 characters, the same whether the message was cleaned before or not. It is idempotent, as it repeats until nothing changes: each round takes
-    digits or characters away, and none brings any back.
+    is one line of at most 500 characters, the same whether the message was cleaned before or not. It is idempotent,
+    as it repeats until nothing changes: each round takes digits or characters away, and none brings any back.
     """
     text = message[:_INPUT_LIMIT].translate(_BLANKED)
     while (reduced := _reduce(text)) != text:

@@ -22,6 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmbench.errors import Phase, classify, evidence_from_exception
+from llmbench.measure.response import ResponseTooLarge
 
 
 def foreign(module: str, name: str, *args: Any, **kwargs: Any) -> Exception:
@@ -96,10 +97,6 @@ def test_botocores_metadata_is_kept() -> None:
     evidence = evidence_from_exception("bedrock", "headers", client_error("ThrottlingException", 429))
 
     assert (evidence.request_id, evidence.retry_after, evidence.message) == ("r-1", 4.0, "said")
-
-
-class ResponseTooLarge(httpx2.RemoteProtocolError):
-    """The name by which the measuring transport says that a cap was passed."""
 
 
 def connector_error(name: str, cause: Exception) -> Exception:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+from collections.abc import Callable
 
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
@@ -11,7 +12,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 from llmbench.actors.bus import Bus
 from llmbench.clock import Clock
 from llmbench.logs import log_run
-from llmbench.messages import Acknowledged, Envelope, Failure, NotStored, SchedulerMessage, StoreState
+from llmbench.messages import Acknowledged, Envelope, Failure, NotStored, Outcome, SchedulerMessage, StoreState
 from llmbench.stores.base import Store, StoreError, Verdict
 
 logger = logging.getLogger(__name__)
@@ -31,12 +32,14 @@ class Sink:
         inbox: MemoryObjectSendStream[SchedulerMessage],
         bus: Bus,
         clock: Clock,
+        on_stored: Callable[[Outcome], None] = log_run,
     ) -> None:
         self._store = store
         self._outcomes = outcomes
         self._inbox = inbox
         self._bus = bus
         self._clock = clock
+        self._on_stored = on_stored
         self._batch: list[Envelope] = []
         self._failing = False
         self.stored = 0
@@ -107,7 +110,7 @@ class Sink:
             )
             return
         self.stored += 1
-        log_run(outcome)
+        self._on_stored(outcome)
         failed = outcome if isinstance(outcome, Failure) else None
         await self._inbox.send(
             Acknowledged(

@@ -23,9 +23,10 @@ from llmbench.actors.sink import Sink
 from llmbench.actors.supervision import ActorDown, RestartBudget, Supervised
 from llmbench.clock import Clock, SystemClock
 from llmbench.config import ResolvedProvider
+from llmbench.logs import log_run
 from llmbench.measure.quiet import QuietCollector
 from llmbench.measure.transport import StartGate
-from llmbench.messages import Envelope, Job, LaneBlocked, SchedulerMessage
+from llmbench.messages import Envelope, Job, LaneBlocked, Outcome, SchedulerMessage
 from llmbench.providers.base import Provider
 from llmbench.stores.base import Store
 
@@ -59,6 +60,7 @@ class Supervisor:
         refresh: Callable[[], Awaitable[None]] | None = None,
         probe_seconds: float = PROBE_SECONDS,
         budget: Callable[[], RestartBudget] = RestartBudget,
+        on_stored: Callable[[Outcome], None] = log_run,
     ) -> None:
         self.bus = bus or Bus()
         self._clock = clock or SystemClock()
@@ -70,7 +72,7 @@ class Supervisor:
         inbox_in, inbox_out = anyio.create_memory_object_stream[SchedulerMessage](math.inf)
         self._outcomes_in, self._outcomes_out = outcomes_in, outcomes_out
         self._inbox_in, self._inbox_out = inbox_in, inbox_out
-        self.sink = Sink(store, outcomes_out, inbox_in, self.bus, self._clock)
+        self.sink = Sink(store, outcomes_out, inbox_in, self.bus, self._clock, on_stored)
         around = Surroundings(
             outcomes=outcomes_in,
             inbox=inbox_in,
@@ -110,6 +112,15 @@ class Supervisor:
     def stop(self) -> None:
         """Stop gracefully: nothing new starts."""
         self._stop.set()
+
+    @property
+    def stopping(self) -> bool:
+        return self._stop.is_set()
+
+    @property
+    def anything_down(self) -> bool:
+        """Whether any actor does not work now."""
+        return any(actor.down is not None for actor in (self._sink, self._scheduler, *self.lanes.values()))
 
     async def run(self) -> None:
         """Run until the plan is finished or `stop` is called; then wind down in order."""

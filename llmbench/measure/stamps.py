@@ -28,6 +28,7 @@ _READ_BYTES = 256 * 1024
 
 _OFFSET_NOISE_NS = 20_000
 _OFFSET_STEP_NS = 1_000_000
+_INTERRUPTED_SEND_NS = 60_000
 
 
 class Read(NamedTuple):
@@ -211,25 +212,34 @@ class StampedStream:
         if self._unsent:
             self._unsent += data
             return
-        try:
-            sent = self._sock.send(data)
-        except (BlockingIOError, InterruptedError):
-            sent = 0
-        self.last_write_ns = perf_counter_ns()
+        sent = self._send_stamped(data)
         if sent < len(data):
             self._unsent += data[sent:]
             self._loop.add_writer(self._sock.fileno(), self._writable)
 
+    def _send_stamped(self, data: bytes | bytearray) -> int:
+        """Send what the kernel takes now, and keep the time. Raises OSError if the connection is gone.
+
+        The stamp is taken right behind the call, unless that took far longer than a send does: then this process was
+        interrupted, most likely once the bytes were out (the peer woke up, another thread took the interpreter), and
+        the time before the call is the better one.
+        """
+        before = perf_counter_ns()
+        try:
+            sent = self._sock.send(data)
+        except (BlockingIOError, InterruptedError):
+            return 0
+        after = perf_counter_ns()
+        self.last_write_ns = after if after - before < _INTERRUPTED_SEND_NS else before
+        return sent
+
     def _writable(self) -> None:
         try:
-            sent = self._sock.send(self._unsent)
-        except (BlockingIOError, InterruptedError):
-            return
+            sent = self._send_stamped(self._unsent)
         except OSError as error:
             self._loop.remove_writer(self._sock.fileno())
             self._end(error)
             return
-        self.last_write_ns = perf_counter_ns()
         del self._unsent[:sent]
         if not self._unsent:
             self._loop.remove_writer(self._sock.fileno())

@@ -78,10 +78,10 @@ class AnthropicMessages:
         }
         overrides = dict(body_overrides(model))
         if profile.temperature is not None and "thinking" not in overrides:
-            request["temperature"] = profile.temperature
+            overrides.setdefault("temperature", profile.temperature)  # the API takes it, the SDK has no argument for it
         return Prepared(
             mode="messages",
-            temperature=request.get("temperature"),
+            temperature=overrides.get("temperature"),
             decoder=MessagesDecoder,
             send=lambda: _send(self._client, request, overrides),
         )

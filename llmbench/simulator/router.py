@@ -158,7 +158,7 @@ class Router:
         except BadName as error:
             return self._error(visit, bad_request(str(error), "model"))
         if behaviour is None:
-            return self._error(visit, Problem("no_model", param="model"))
+            return self._error(visit, Problem("no_model"))
         call = Call(
             flavour=visit.flavour,
             model=model,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import zlib
 
@@ -129,9 +130,7 @@ def test_crlf_changes_line_ends_only_and_splits_events() -> None:
     steps = _steps("crlf-tok60")
     assert _bytes(steps) == _bytes(_steps("tok60")).replace(b"\n", b"\r\n")
     pieces = [step.data for step in steps if isinstance(step.data, bytes)]
-    assert any(
-        first.endswith(b"\r") and second.startswith(b"\n") for first, second in zip(pieces, pieces[1:], strict=False)
-    )
+    assert any(first.endswith(b"\r") and second.startswith(b"\n") for first, second in itertools.pairwise(pieces))
     assert _due(steps) == _due(_steps("tok60"))
 
 
@@ -140,7 +139,7 @@ def test_drip_sends_the_same_bytes_one_by_one() -> None:
     steps = _steps("drip-tok1")
     assert _bytes(steps) == _bytes(_steps("tok1"))
     assert {len(step.data) for step in steps if isinstance(step.data, bytes)} == {1}
-    gaps = {later.due_ns - earlier.due_ns for earlier, later in zip(steps, steps[1:], strict=False)}
+    gaps = {later.due_ns - earlier.due_ns for earlier, later in itertools.pairwise(steps)}
     assert gaps == {50 * MS}
     assert [step.ending for step in steps if step.ending] == [Ending.COMPLETE]
 

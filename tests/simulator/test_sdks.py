@@ -272,11 +272,10 @@ async def test_errors_inside_a_stream_reach_the_sdks(
     stream = await openai_client.chat.completions.create(
         model="sim-errormid2-ttft5-gap1", messages=[{"role": "user", "content": "hello"}], stream=True
     )
-    seen = 0
+    chunks = [await anext(stream) for _ in range(3)]
+    assert [chunk.choices[0].delta.content for chunk in chunks] == ["", " the", " river"]
     with pytest.raises(openai.APIError):
-        async for chunk in stream:
-            seen += bool(chunk.choices[0].delta.content)
-    assert seen == 2
+        await anext(stream)
 
     events = await anthropic_client.messages.create(
         model="claude-sim-errormid2-ttft5-gap1",
@@ -284,9 +283,9 @@ async def test_errors_inside_a_stream_reach_the_sdks(
         messages=[{"role": "user", "content": "hello"}],
         stream=True,
     )
+    assert [(await anext(events)).type for _ in range(4)][-2:] == ["content_block_delta"] * 2
     with pytest.raises(anthropic.APIStatusError) as caught:
-        async for _event in events:
-            pass
+        await anext(events)
     assert caught.value.type == "overloaded_error"
 
 

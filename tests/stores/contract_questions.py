@@ -137,11 +137,14 @@ class HistoryContract:
 
     async def test_two_spellings_are_one_model(self, store: Store) -> None:
         """Two spellings of one model have one history, under the newest spelling."""
-        spellings = ["GPT-4o", "gpt-4O", "gpt-4o"]
-        await store.put(envelopes(*(failure(run_ts=moment(n), model_name=name) for n, name in enumerate(spellings))))
+        spelled: dict[str, Callable[..., Outcome]] = {"GPT-4o": sample, "gpt-4O": failure, "gpt-4o": failure}
+        runs = [
+            make(run_ts=moment(n), provider="openai", model_name=name) for n, (name, make) in enumerate(spelled.items())
+        ]
+        await store.put(envelopes(*runs))
 
         [past] = await store.history()
-        assert (past.model_id, past.failures_in_a_row) == ("gpt-4o", 3)
+        assert (past.model_id, past.last_success, past.failures_in_a_row) == ("gpt-4o", moment(0), 2)
 
     @shares_the_store
     @given(runs=runs)

@@ -271,11 +271,13 @@ class TestCancel:
         """A put that asyncio cancels while its thread runs ends in its thread; the next one waits for that."""
         batches = [envelopes(*(failure(run_ts=moment(n)) for n in range(100))) for _ in range(10)]
         for batch in batches:
-            put = asyncio.ensure_future(store.put(batch))
-            await anyio.wait_all_tasks_blocked()
-            put.cancel()
+            with store._in_use:  # so that the thread is at work when the task is cancelled
+                put = asyncio.ensure_future(store.put(batch))
+                await anyio.wait_all_tasks_blocked()
+                put.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await put
             assert all(verdict.acknowledged for verdict in await store.put(batch))
-            assert put.cancelled()
 
         assert len(await store.outcomes(OutcomeQuery())) == 1000
         assert [rollup.count for rollup in await store.rollups()] == [1000]

@@ -1,0 +1,16 @@
+"""The program."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """Run llmbench and exit with its code."""
+    from llmbench.cli.main import main as run  # noqa: PLC0415  nothing is loaded before it is asked for
+
+    sys.exit(run())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,161 @@
+"""`llmbench bench`: measure some models now, and say which is faster and how certain that is."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import msgspec
+
+from llmbench.actors.plans import Batch
+from llmbench.actors.supervisor import Lane, Supervisor
+from llmbench.cli import output
+from llmbench.cli.context import load_config, new_model, open_store, profile_for, store_errors
+from llmbench.cli.engine import (
+    choose_providers,
+    environment,
+    make_lane,
+    run_measuring,
+    run_until_signal,
+    runner_of,
+    warm_up,
+    working_lanes,
+)
+from llmbench.cli.exits import CommandError, ExitCode
+from llmbench.config import Config, UnknownProfile
+from llmbench.logs import describe_run, logging_to
+from llmbench.messages import Failure, Model, Outcome, Profile
+from llmbench.reports.compare import Median, ModelResult, summarize, verdicts
+from llmbench.stores.base import Store, UnknownModel
+
+
+def run(options: argparse.Namespace) -> int:
+    config = load_config(options.config)
+    env = environment()
+    names = [provider for provider, _model in options.models]
+    settings = [
+        msgspec.structs.replace(provider, concurrency=options.concurrency)
+        for provider in choose_providers(config, names)
+    ]
+    lanes = [make_lane(provider, env) for provider in settings]
+    if broken := [f"{lane.settings.name}: {lane.problem}" for lane in lanes if lane.problem is not None]:
+        raise CommandError("\n".join(broken))
+    with logging_to(sys.stderr, json=False, level=logging.WARNING):
+        return run_measuring(lambda: _bench(config, env, lanes, options))
+
+
+async def _bench(config: Config, env: Mapping[str, str], lanes: Sequence[Lane], options: argparse.Namespace) -> int:
+    await warm_up(working_lanes(lanes))
+    async with open_store(config) as store:
+        with store_errors():
+            models = [await _model(store, provider, model_id) for provider, model_id in options.models]
+        runs = [(model, _profile(config, model, options.profile)) for model in models]
+        batch = Batch(runs * options.runs, "bench", overlap=options.concurrency > 1)
+        outcomes, second = await run_batch(config, env, lanes, store, batch, as_json=options.json)
+    if not options.json:
+        print_comparison(summarize(outcomes))
+    for provider, (count, reason) in batch.given_up.items():
+        output.note(f"{provider}: {count} runs were not made: {reason}")
+    if second is not None:
+        return 128 + second
+    failed = any(isinstance(outcome, Failure) for outcome in outcomes)
+    return ExitCode.UNHEALTHY if failed or len(outcomes) < batch.total else ExitCode.OK
+
+
+async def run_batch(
+    config: Config, env: Mapping[str, str], lanes: Sequence[Lane], store: Store, batch: Batch, *, as_json: bool
+) -> tuple[list[Outcome], int | None]:
+    """Run a batch with progress on stderr; return what was stored, and the signal that cut it off, if one did."""
+    outcomes: list[Outcome] = []
+    with progress(batch.total) as advance:
+
+        def stored(outcome: Outcome) -> None:
+            outcomes.append(outcome)
+            if as_json:
+                output.json_line(outcome)
+            advance(outcome)
+
+        supervisor = Supervisor(
+            lanes, batch, store, runner_of(config, env), grace_seconds=config.schedule.grace_seconds, on_stored=stored
+        )
+        second = await run_until_signal(supervisor, output.note)
+    return outcomes, second
+
+
+async def _model(store: Store, provider: str, model_id: str) -> Model:
+    """Return the catalogue's row, with its name and its request, or a row of the moment for a model not in it."""
+    try:
+        return await store.model(provider, model_id)
+    except UnknownModel:
+        return new_model(provider, model_id, source="bench")
+
+
+def _profile(config: Config, model: Model, name: str | None) -> Profile:
+    try:
+        return config.profile(name) if name is not None else profile_for(config, model)
+    except UnknownProfile as error:
+        raise CommandError(str(error)) from error
+
+
+@contextmanager
+def progress(total: int) -> Iterator[Callable[[Outcome], None]]:
+    """Show progress on stderr: a bar on a terminal, a line for each run otherwise."""
+    if not sys.stderr.isatty():
+        count = 0
+
+        def advance(outcome: Outcome) -> None:
+            nonlocal count
+            count += 1
+            output.note(f"{count}/{total}  {describe_run(outcome)}")
+
+        yield advance
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), auto_refresh=False, transient=True) as bar:
+        task = bar.add_task("measuring", total=total)
+        bar.refresh()
+
+        def show(_outcome: Outcome) -> None:
+            bar.advance(task)
+            bar.refresh()
+
+        yield show
+
+
+def print_comparison(results: Sequence[ModelResult]) -> None:
+    """Print a table of the models, and a verdict for each figure."""
+    rows = [
+        (
+            f"{result.provider}/{result.model}",
+            f"{result.runs - result.failed}/{result.runs}",
+            _interval(result.time_to_first_token, 1000),
+            _interval(result.tokens_per_second, 1),
+            _remarks(result),
+        )
+        for result in results
+    ]
+    output.table(("model", "ok", "TTFT ms", "tok/s", "remarks"), rows, right=(1, 2, 3), wrap=0)
+    if any(median and median.certain for r in results for median in (r.time_to_first_token, r.tokens_per_second)):
+        output.line("medians with their 95 % intervals")
+    for verdict in verdicts(results):
+        output.line(verdict.sentence)
+
+
+def _interval(median: Median | None, factor: float) -> str:
+    if median is None:
+        return "-"
+    value, low, high = (f"{number * factor:.4g}" for number in (median.value, median.low, median.high))
+    return f"{value} [{low}, {high}]" if median.n > 1 else value
+
+
+def _remarks(result: ModelResult) -> str:
+    remarks = [f"{count} {kind}" for kind, count in result.failures.items()]
+    if result.coarse:
+        remarks.append(f"{result.coarse} coarse")
+    return ", ".join(remarks)

@@ -1,0 +1,129 @@
+"""What most commands begin with: the configuration, the store, the catalogue that the configuration seeds."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TypeVar
+
+import anyio
+
+from llmbench.cli.exits import CommandError, ExitCode
+from llmbench.config import Config, ConfigError, ResolvedProvider, find, load
+from llmbench.messages import Model, Profile
+from llmbench.stores.base import ModelExists, Store, StoreError, StoreUnusable, UnknownModel
+
+T = TypeVar("T")
+
+
+def load_config(path: Path | None, env: Mapping[str, str] | None = None) -> Config:
+    """Return the configuration. Raises CommandError with every problem, a line each."""
+    env = os.environ if env is None else env
+    try:
+        return load(path if path is not None else find(env, Path.cwd()), env)
+    except ConfigError as error:
+        raise CommandError(str(error)) from error
+
+
+@asynccontextmanager
+async def open_store(config: Config) -> AsyncIterator[Store]:
+    """Open the configured store. Raises CommandError if it can't be used or does not answer."""
+    from llmbench.stores.sqlite import SQLiteStore
+
+    if config.store_problems:
+        raise CommandError("\n".join(config.store_problems))
+    store: Store = SQLiteStore(config.database)
+    with store_errors():
+        await store.open()
+    try:
+        yield store
+    finally:
+        with anyio.CancelScope(shield=True):
+            await store.close()
+
+
+class store_errors:  # noqa: N801  reads as a function where it is used
+    """Turns a store's errors into sentences and exit codes, as a context manager."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if isinstance(error, StoreUnusable):
+            raise CommandError(str(error)) from error
+        if isinstance(error, StoreError):
+            raise CommandError(str(error), ExitCode.UNREACHABLE) from error
+
+
+def with_store(config: Config, work: Callable[[Store], Awaitable[T]]) -> T:
+    """Run ``work`` on the open store, in an event loop of its own."""
+
+    async def main() -> T:
+        async with open_store(config) as store:
+            with store_errors():
+                return await work(store)
+
+    return anyio.run(main)
+
+
+async def seed_catalogue(config: Config, store: Store) -> list[Model]:
+    """Add the models that config.toml lists and the catalogue has never had; return the enabled ones.
+
+    A model that is in the catalogue already stays as it is, disabled or not.
+    """
+    known = {(model.provider, model.model_id.lower()) for model in await store.models()}
+    for provider in config.providers.values():
+        for model_id in provider.models:
+            if (provider.name, model_id.lower()) not in known:
+                await add_quietly(store, new_model(provider.name, model_id, source="config"))
+    return await store.models(enabled=True)
+
+
+async def add_quietly(store: Store, model: Model) -> None:
+    """Add a model; another process that added it in the meantime is as good."""
+    try:
+        await store.add_model(model)
+    except ModelExists:
+        return
+
+
+def new_model(
+    provider: str, model_id: str, *, source: str, profile: str | None = None, display_name: str | None = None
+) -> Model:
+    """Return a fresh, enabled row of the catalogue."""
+    return Model(
+        provider=provider,
+        model_id=model_id,
+        enabled=True,
+        deprecated=False,
+        created_at=datetime.now(UTC),
+        source=source,
+        profile=profile,
+        display_name=display_name,
+    )
+
+
+def profile_for(config: Config, model: Model) -> Profile:
+    """Return what to ask a model: its own profile, or its provider's, or by its id the reasoning or default one."""
+    provider = config.provider(model.provider)
+    return config.profile(model.profile or profile_name(provider, model.model_id))
+
+
+def profile_name(provider: ResolvedProvider, model_id: str) -> str:
+    """Return the profile's name for a model that has none of its own."""
+    if provider.profile != "default":
+        return provider.profile
+    reasons = bool(provider.responses_prefixes) and model_id.startswith(provider.responses_prefixes)
+    return "reasoning" if reasons else "default"
+
+
+def unknown_model_error(error: UnknownModel) -> CommandError:
+    """Return the sentence for a model that is not in the catalogue."""
+    hint = f": did you mean {error.provider}/{error.similar[0]}?" if error.similar else ""
+    return CommandError(
+        f"{error.provider}/{error.model_id} is not in the catalogue{hint}; "
+        f"llmbench models list --provider {error.provider} shows what is, llmbench models add adds it"
+    )

@@ -1,0 +1,121 @@
+"""`llmbench demo`: every provider, simulated on this machine and measured through its real SDK; no keys needed."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import tempfile
+from pathlib import Path
+
+from llmbench.actors.plans import Batch
+from llmbench.cli import output
+from llmbench.cli.bench import run_batch
+from llmbench.cli.context import load_config, open_store, profile_for, seed_catalogue, store_errors
+from llmbench.cli.engine import make_lane, run_measuring, warm_up
+from llmbench.cli.exits import ExitCode
+from llmbench.logs import logging_to
+from llmbench.messages import Failure, Outcome
+from llmbench.simulator.spawn import spawn_simulator
+
+_DATABASE = Path("llmbench-demo.db")
+_KEY_VARIABLE = "LLMBENCH_DEMO_KEY"
+
+_MODELS = {
+    "openai": (
+        "gpt-4o-mini-sim-ttft180-gap11",
+        "o3-mini-sim-reason400-tok200",
+        "gpt-3.5-sim-gap8-instruct",
+    ),
+    "anthropic": ("claude-haiku-sim-ttft320-gap13",),
+    "groq": ("llama-8b-sim-ttft60-gap3",),
+    "together": ("llama-70b-sim-ttft210-gap9",),
+    "fireworks": ("deepseek-sim-ttft240-gap10",),
+    "deepinfra": ("qwen-72b-sim-ttft280-gap14",),
+    "cerebras": ("llama-70b-sim-ttft70-burst4",),
+    "openrouter": ("mistral-sim-ttft260-gap12",),
+    "local": ("tiny-sim-ttft25-gap20",),
+}
+"""What is simulated: a model's name says how it behaves (``llmbench simulate --menu``)."""
+
+_PATHS = {"anthropic": "anthropic"}
+"""Where a provider's base URL ends below the simulator's root; all others end in ``<name>/v1``."""
+
+
+def run(options: argparse.Namespace) -> int:
+    database = (options.db or _DATABASE).absolute()
+    with (
+        spawn_simulator() as simulator,
+        tempfile.TemporaryDirectory(prefix="llmbench-demo-") as folder,
+        logging_to(sys.stderr, json=False, level=logging.WARNING),
+    ):
+        path = Path(folder) / "config.toml"
+        path.write_text(configuration(simulator.url, database), encoding="utf-8")
+        return run_measuring(lambda: _demo(path, database, as_json=options.json))
+
+
+def configuration(url: str, database: Path) -> str:
+    """Return a config.toml that points every provider at the simulator."""
+    parts = [f"[store.sqlite]\npath = {_quoted(str(database))}\n"]
+    for name, models in _MODELS.items():
+        path = _PATHS.get(name, f"{name}/v1")
+        lines = [
+            f"[providers.{name}]",
+            f"base_url = {_quoted(f'{url}/{path}')}",
+            f"api_key_env = {_quoted('' if name == 'local' else _KEY_VARIABLE)}",
+            "requests_per_minute = 600",
+            f"models = [{', '.join(map(_quoted, models))}]",
+        ]
+        if name == "local":
+            lines.insert(1, 'kind = "openai-compatible"')
+        parts.append("\n".join(lines) + "\n")
+    return "\n".join(parts)
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+async def _demo(path: Path, database: Path, *, as_json: bool) -> int:
+    env = {_KEY_VARIABLE: "demo-key-for-the-simulator"}
+    config = load_config(path, env)
+    providers = config.enabled_providers()
+    lanes = [make_lane(settings, env) for settings in providers]
+    output.note(f"{len(providers)} simulated providers on this machine, through their real SDKs")
+    await warm_up(lanes)
+    async with open_store(config) as store:
+        with store_errors():
+            models = await seed_catalogue(config, store)
+        simulated = {model for names in _MODELS.values() for model in names}
+        runs = [(model, profile_for(config, model)) for model in models if model.model_id in simulated]
+        batch = Batch(runs, "demo")
+        outcomes, second = await run_batch(config, env, lanes, store, batch, as_json=as_json)
+    if second is not None:
+        return 128 + second
+    if not as_json:
+        _print_table(outcomes)
+    output.note(f"stored in {_shown(database)}")
+    failed = any(isinstance(outcome, Failure) for outcome in outcomes)
+    return ExitCode.UNHEALTHY if failed or len(outcomes) < batch.total else ExitCode.OK
+
+
+def _shown(database: Path) -> str:
+    here = Path.cwd()
+    return str(database.relative_to(here) if database.is_relative_to(here) else database)
+
+
+def _print_table(outcomes: list[Outcome]) -> None:
+    ordered = sorted(outcomes, key=lambda outcome: (outcome.provider, outcome.model_name))
+    output.table(("provider", "model", "outcome", "TTFT ms", "tok/s"), map(_row, ordered), right=(3, 4), wrap=1)
+
+
+def _row(outcome: Outcome) -> tuple[str, str, str, str, str]:
+    if isinstance(outcome, Failure):
+        return outcome.provider, outcome.model_name, f"failed: {outcome.error_kind}", "-", "-"
+    return (
+        outcome.provider,
+        outcome.model_name,
+        outcome.outcome,
+        output.milliseconds(outcome.time_to_first_token),
+        output.number(outcome.tokens_per_second),
+    )

@@ -1,0 +1,110 @@
+"""Putting an engine together for the commands that measure: lanes, SDKs loaded and warm, signals, the event loop."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from functools import partial
+
+import anyio
+
+from llmbench.actors.record import Runner
+from llmbench.actors.supervisor import Lane, Supervisor
+from llmbench.cli.exits import CommandError
+from llmbench.config import Config, ResolvedProvider, UnknownProvider
+from llmbench.measure.loopwatch import BACKEND_OPTIONS
+from llmbench.providers.base import Provider
+from llmbench.providers.registry import load_sdks, open_provider
+from llmbench.secrets import SecretError, Secrets
+
+_SWITCH_SECONDS = 0.0005
+"""How long a thread (the store's, the log's) may keep the interpreter while the event loop wants it; Python's own
+default is ten times as long."""
+
+
+def choose_providers(config: Config, names: Sequence[str] | None) -> list[ResolvedProvider]:
+    """Return the enabled providers, or those named, enabled or not. Raises CommandError for an unknown name."""
+    if names is None:
+        return config.enabled_providers()
+    try:
+        return [config.provider(name) for name in dict.fromkeys(names)]
+    except UnknownProvider as error:
+        raise CommandError(str(error)) from error
+
+
+def make_lane(settings: ResolvedProvider, env: Mapping[str, str]) -> Lane:
+    """Return a lane; one whose key is missing has a problem, which its actor reports."""
+    try:
+        key = Secrets(env).require(settings.api_key_env) if settings.api_key_env is not None else None
+    except SecretError as error:
+        problem = f"{error}, or set enabled = false under [providers.{settings.name}]"
+        return Lane(settings=settings, open=_never, problem=problem)
+    value = key.reveal() if key is not None else None
+    return Lane(settings=settings, open=partial(open_provider, settings, value))
+
+
+def _never() -> Provider:
+    raise AssertionError("a lane with a problem is never opened")
+
+
+def working_lanes(lanes: Sequence[Lane]) -> list[Lane]:
+    """Return the lanes that can be opened. Raises CommandError with every lane's problem if there are none."""
+    working = [lane for lane in lanes if lane.problem is None]
+    if not working:
+        problems = "\n".join(f"{lane.settings.name}: {lane.problem}" for lane in lanes)
+        raise CommandError(f"no provider can be measured:\n{problems}")
+    return working
+
+
+async def warm_up(lanes: Iterable[Lane]) -> None:
+    """Import the SDKs and have each do its first-call work, before anything is measured."""
+    by_kind = {lane.settings.kind: lane for lane in lanes}
+    load_sdks(by_kind)
+    for lane in by_kind.values():
+        provider = lane.open()
+        await provider.warm_up()
+        await provider.close()
+
+
+def runner_of(config: Config, env: Mapping[str, str]) -> Runner:
+    """Return who measures, as rows tell it."""
+    redactor = Secrets(env).redactor(config.secret_variables())
+    return Runner(id=config.runner.id, region=config.runner.region, redactor=redactor)
+
+
+async def run_until_signal(supervisor: Supervisor, tell: Callable[[str], None]) -> int | None:
+    """Run the supervisor. The first SIGINT or SIGTERM stops it gracefully, a second cuts everything off.
+
+    Returns the second signal's number, or None if there was none.
+    """
+    second: int | None = None
+
+    async def listen(scope: anyio.CancelScope) -> None:
+        nonlocal second
+        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            async for number in signals:
+                if supervisor.stopping:
+                    second = number
+                    scope.cancel()
+                    return
+                tell(f"{number.name}: finishing what streams now; once more to stop at once")
+                supervisor.stop()
+
+    async with anyio.create_task_group() as group:
+        with anyio.CancelScope() as scope:
+            group.start_soon(listen, scope)
+            await supervisor.run()
+        group.cancel_scope.cancel()
+    return second
+
+
+def run_measuring(main: Callable[[], Awaitable[int]]) -> int:
+    """Run ``main`` on the event loop that knows how late it is."""
+    sys.setswitchinterval(_SWITCH_SECONDS)
+    return anyio.run(main, backend_options=BACKEND_OPTIONS)
+
+
+def environment() -> Mapping[str, str]:
+    return os.environ

@@ -1,0 +1,26 @@
+"""What the exit code says, and the one exception that ends a command with a sentence."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """Exit codes, as the README lists them; 128 + n says that signal n ended the program."""
+
+    OK = 0
+    UNHEALTHY = 1
+    """It ran, but something failed: a run, a lane, the store."""
+    USAGE = 2
+    """A wrong option, argument or configuration."""
+    UNREACHABLE = 3
+    """The command could not reach what it needs: a store that does not answer, a port that is taken."""
+    BUG = 70
+
+
+class CommandError(Exception):
+    """Ends the command. The message says what is wrong and what to do, in sentences for a person."""
+
+    def __init__(self, message: str, code: ExitCode = ExitCode.USAGE) -> None:
+        super().__init__(message)
+        self.code = code

@@ -1,0 +1,146 @@
+"""`llmbench --headless`: the engine. For ever, or with ``--once`` what is due now."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime, timedelta
+
+from llmbench import __version__
+from llmbench.actors.due import Key, ModelClock, due_at, key_of, stalest_first
+from llmbench.actors.plans import Batch, Plan, Rotation
+from llmbench.actors.supervisor import Supervisor
+from llmbench.cli.context import load_config, new_model, open_store, profile_for, seed_catalogue, store_errors
+from llmbench.cli.engine import (
+    choose_providers,
+    environment,
+    make_lane,
+    run_measuring,
+    run_until_signal,
+    runner_of,
+    warm_up,
+    working_lanes,
+)
+from llmbench.cli.exits import CommandError, ExitCode
+from llmbench.config import Config, ResolvedProvider, UnknownProfile
+from llmbench.logs import logging_to
+from llmbench.messages import Model, Profile
+from llmbench.stores.base import Store, StoreError
+
+logger = logging.getLogger("llmbench.engine")
+
+_HOW_TO_FILL = """\
+there is nothing to measure: the catalogue has no enabled model of {providers}
+  add one:  llmbench models add PROVIDER/MODEL
+  or list them in config.toml:  models = ["…"] under [providers.PROVIDER]"""
+
+Runs = list[tuple[Model, Profile]]
+Refresh = Callable[[], Awaitable[None]]
+
+
+def run(options: argparse.Namespace) -> int:
+    config = load_config(options.config)
+    env = environment()
+    providers = choose_providers(config, options.providers)
+    if not providers:
+        raise CommandError("\n".join(config.start_problems(env)))
+    with logging_to(sys.stdout, json=not sys.stdout.isatty()):
+        return run_measuring(lambda: _measure(config, env, providers, options))
+
+
+async def _measure(
+    config: Config, env: Mapping[str, str], providers: list[ResolvedProvider], options: argparse.Namespace
+) -> int:
+    lanes = [make_lane(settings, env) for settings in providers]
+    working = working_lanes(lanes)
+    async with open_store(config) as store:
+        with store_errors():
+            runs = await _runs(config, store, providers)
+            clocks = {(past.provider, past.model_id.lower()): past for past in await store.history()}
+        if not runs:
+            raise CommandError(_HOW_TO_FILL.format(providers=", ".join(settings.name for settings in providers)))
+        await warm_up(working)
+        past = {key: ModelClock.from_history(history) for key, history in clocks.items()}
+        plan = _plan(config, runs, past, options)
+        supervisor = Supervisor(
+            lanes,
+            plan,
+            store,
+            runner_of(config, env),
+            grace_seconds=config.schedule.grace_seconds,
+            refresh=_refresher(config, store, providers, plan),
+        )
+        _announce(store, runs, providers, plan)
+        second = await run_until_signal(supervisor, logger.info)
+    if second is not None:
+        return 128 + second
+    return _verdict(supervisor, plan)
+
+
+async def _runs(config: Config, store: Store, providers: list[ResolvedProvider]) -> Runs:
+    """Return the models to measure with what to ask each: the catalogue's, or those of BENCHMARK_MODELS."""
+    wanted = {settings.name for settings in providers}
+    enabled = await seed_catalogue(config, store)
+    if config.worklist:
+        known = {key_of(model): model for model in enabled}
+        named = [new_model(ref.provider, ref.model_id, source="BENCHMARK_MODELS") for ref in config.worklist]
+        enabled = [known.get(key_of(model), model) for model in named]
+    return [(model, _profile(config, model)) for model in enabled if model.provider in wanted]
+
+
+def _profile(config: Config, model: Model) -> Profile:
+    try:
+        return profile_for(config, model)
+    except UnknownProfile as error:
+        raise CommandError(f"{model.provider}/{model.model_id}: {error}") from error
+
+
+def _plan(config: Config, runs: Runs, clocks: dict[Key, ModelClock], options: argparse.Namespace) -> Plan:
+    fresh = timedelta(minutes=config.schedule.fresh_minutes)
+    if not options.once:
+        return Rotation(runs, clocks, fresh)
+    by_key = {key_of(model): (model, profile) for model, profile in runs}
+    now = datetime.now(UTC)
+    due = [key for key in by_key if due_at(key, clocks.get(key, ModelClock()), fresh) <= now]
+    chosen = stalest_first(due, clocks)[: options.limit]
+    return Batch([by_key[key] for key in chosen], "scheduled")
+
+
+def _refresher(config: Config, store: Store, providers: list[ResolvedProvider], plan: Plan) -> Refresh | None:
+    """Return what takes over changes of the catalogue while the engine runs."""
+    if not isinstance(plan, Rotation):
+        return None
+
+    async def refresh() -> None:
+        try:
+            plan.replace_models(await _runs(config, store, providers))
+        except (StoreError, CommandError) as error:
+            logger.error("the catalogue could not be read again, the old one stays: %s", error)  # noqa: TRY400
+
+    return refresh
+
+
+def _announce(store: Store, runs: Runs, providers: list[ResolvedProvider], plan: Plan) -> None:
+    names = ", ".join(settings.name for settings in providers)
+    logger.info("llmbench %s, %s", __version__, store.description)
+    if isinstance(plan, Batch):
+        logger.info("%d of %d models are due (%s)", plan.total, len(runs), names)
+    else:
+        logger.info("%d models of %d providers (%s)", len(runs), len(providers), names)
+
+
+def _verdict(supervisor: Supervisor, plan: Plan) -> ExitCode:
+    """Say how it ended, and return the exit code for it."""
+    for name, lane in supervisor.lanes.items():
+        if lane.down is not None:
+            logger.error("%s ended down: %s", name, lane.down)
+    sink = supervisor.sink
+    if isinstance(plan, Batch):
+        for provider, (count, reason) in plan.given_up.items():
+            logger.error("%s: %d runs were not made: %s", provider, count, reason)
+    logger.info("ended: %d outcomes stored, %d refused, %d not stored", sink.stored, sink.refused, sink.waiting)
+    healthy = not (supervisor.anything_down or sink.refused or sink.waiting)
+    complete = not (isinstance(plan, Batch) and plan.given_up)
+    return ExitCode.OK if healthy and complete else ExitCode.UNHEALTHY
