@@ -281,26 +281,28 @@ class Connection:
 
     def answered(self, record: RequestRecord | None, ending: Ending, reply: Reply) -> None:
         """The answer has been written to its end."""
-        assert self.stream is not None
         self._answer = None
         if record is not None:
             self._host.ended(record, "fault" if reply.fault else "complete")
+        self._settle(ending, record, keep_alive=not reply.close)
+
+    def _settle(self, ending: Ending, record: RequestRecord | None, *, keep_alive: bool) -> None:
+        assert self.stream is not None
+        if ending is Ending.COMPLETE and keep_alive and not self._lingering:
+            if self._waiting:
+                self._next()
+            return
+        refused, self._lingering = self._lingering, True  # nothing that still comes in is a request
         match ending:
             case Ending.HANG:
                 self._unended = record
-                self._lingering = True
             case Ending.RESET:
                 self.stream.close(reset=True)
                 self.close()
-            case Ending.CLOSE:
-                self._host.close_when_drained(self)
-            case Ending.COMPLETE if self._lingering:
+            case Ending.COMPLETE if refused:
                 self.pacer.at(perf_counter_ns() + _LINGER_NS, _Goodbye(self))
-            case Ending.COMPLETE if reply.close:
+            case _:
                 self._host.close_when_drained(self)
-            case Ending.COMPLETE:
-                if self._waiting:
-                    self._next()
 
 
 class _Goodbye:

@@ -7,7 +7,7 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from time import monotonic
 from typing import BinaryIO
@@ -65,17 +65,20 @@ def serve(
         recorder = Recorder(stack.enter_context(_record_file(record))) if record is not None else None
 
         async def run() -> None:
-            on_ended = recorder.add if recorder else None
-            async with (
-                Simulator(host=host, port=port, tls=context, keen=True, on_ended=on_ended) as simulator,
-                anyio.create_task_group() as group,
-            ):
-                group.start_soon(_collect_garbage_when_idle, simulator)
-                if recorder:
-                    group.start_soon(recorder.run)
-                announce(simulator)
-                await _until_stopped(until_stdin_closes=until_stdin_closes)
-                group.cancel_scope.cancel()
+            with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+                async with (
+                    Simulator(
+                        host=host, port=port, tls=context, keen=True, on_ended=recorder.add if recorder else None
+                    ) as simulator,
+                    anyio.create_task_group() as group,
+                ):
+                    group.start_soon(_collect_garbage_when_idle, simulator)
+                    group.start_soon(_cancel_at_signal, group.cancel_scope, signals)
+                    if recorder:
+                        group.start_soon(recorder.run)
+                    if until_stdin_closes:
+                        group.start_soon(_cancel_at_end_of_stdin, group.cancel_scope)
+                    announce(simulator)
 
         anyio.run(run, backend_options=PACED_BACKEND_OPTIONS)
         if recorder:
@@ -95,14 +98,9 @@ def _allow_many_connections() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-async def _until_stopped(*, until_stdin_closes: bool) -> None:
-    async with anyio.create_task_group() as group:
-        if until_stdin_closes:
-            group.start_soon(_cancel_at_end_of_stdin, group.cancel_scope)
-        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-            async for _signal in signals:
-                break
-        group.cancel_scope.cancel()
+async def _cancel_at_signal(scope: anyio.CancelScope, signals: AsyncIterator[signal.Signals]) -> None:
+    async for _signal in signals:
+        scope.cancel()
 
 
 async def _cancel_at_end_of_stdin(scope: anyio.CancelScope) -> None:

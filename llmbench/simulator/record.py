@@ -50,7 +50,7 @@ class RequestRecord(msgspec.Struct, kw_only=True):
     connection: int
     provider: str | None = None
     model: str | None = None
-    body: Any = None
+    body_json: msgspec.Raw = msgspec.field(name="body", default=msgspec.Raw(b"null"))
     status: int | None = None
     head_written_ns: int | None = None
     reasoning_writes_ns: Stamps = msgspec.field(default_factory=_stamps)
@@ -60,10 +60,15 @@ class RequestRecord(msgspec.Struct, kw_only=True):
     late_ns: int = 0
     ended: Ended | None = None
 
+    @property
+    def body(self) -> Any:
+        """The request's body, decoded; None if it was no JSON."""
+        return msgspec.json.decode(self.body_json)
+
     def size(self) -> int:
         """Return the bytes of memory it takes, roughly."""
         stamps = len(self.writes_ns) + len(self.reasoning_writes_ns)
-        return _BASE_BYTES + 8 * self.body_bytes + stamps * self.writes_ns.itemsize
+        return _BASE_BYTES + self.body_bytes + stamps * self.writes_ns.itemsize
 
 
 class Counts(msgspec.Struct):

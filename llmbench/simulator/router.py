@@ -174,7 +174,7 @@ class Router:
             body = msgspec.json.decode(visit.request.body)
         except (msgspec.DecodeError, RecursionError) as error:
             return bad_request(f"The body of your request is not valid JSON: {error}"), {}
-        visit.record.body = body
+        visit.record.body_json = msgspec.Raw(msgspec.json.format(visit.request.body, indent=-1))
         if not isinstance(body, dict):
             return bad_request("The body of your request is not a JSON object"), {}
         model = body.get("model")

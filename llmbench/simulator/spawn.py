@@ -8,7 +8,9 @@ import os
 import ssl
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
+from typing import IO
 from urllib.parse import urlencode
 
 import msgspec
@@ -86,24 +88,36 @@ def spawn_simulator(
     options = {"host": host, "port": port, "tls-cert": tls_cert, "tls-key": tls_key, "record": record}
     command = [sys.executable, "-m", "llmbench.simulator", "--until-stdin-closes"]
     command += [f"--{name}={value}" for name, value in options.items() if value is not None]
-    with subprocess.Popen(  # noqa: S603 - our own module under our own interpreter
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as process:
+    with (
+        tempfile.TemporaryFile() as errors,
+        subprocess.Popen(  # noqa: S603 - our own module under our own interpreter
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors
+        ) as process,
+    ):
         try:
             if cpu is not None and hasattr(os, "sched_setaffinity"):
                 os.sched_setaffinity(process.pid, {cpu})
-            yield SpawnedSimulator(_announcement(process), ca_file)
+            yield SpawnedSimulator(_announcement(process, errors), ca_file)
         finally:
             _stop(process)
+            sys.stderr.write(_text(errors))
 
 
-def _announcement(process: subprocess.Popen[bytes]) -> Announcement:
+def _announcement(process: subprocess.Popen[bytes], errors: IO[bytes]) -> Announcement:
     assert process.stdout is not None
-    assert process.stderr is not None
     line = process.stdout.readline()
     if not line:
-        raise SimulatorError(f"the simulator did not start: {process.stderr.read().decode(errors='replace').strip()}")
+        process.wait()
+        raise SimulatorError(f"the simulator did not start: {_text(errors).strip()}")
     return msgspec.json.decode(line, type=Announcement)
+
+
+def _text(file: IO[bytes]) -> str:
+    """Take what the process wrote; it has ended, for both sides share the file's position."""
+    file.seek(0)
+    text = file.read().decode(errors="replace")
+    file.truncate(0)
+    return text
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

@@ -188,6 +188,7 @@ def _configure(connection: sqlite3.Connection, path: Path) -> None:
             f"SQLite file '{path}' can't be switched to write-ahead logging (it stays in mode {mode!r}); "
             "choose a path on a local disk"
         )
+    # fullfsync: on macOS an ordinary sync leaves the data in the disk's own cache. Elsewhere it means nothing.
     for setting in ("synchronous = FULL", "fullfsync = ON", "checkpoint_fullfsync = ON", "foreign_keys = ON"):
         connection.execute(f"PRAGMA {setting}")
     connection.execute("PRAGMA wal_autocheckpoint = 0")
@@ -223,6 +224,7 @@ def _statements(script: str) -> Iterator[str]:
         if sqlite3.complete_statement(statement):
             yield statement
             statement = ""
+    assert not statement.strip(), "a step of a migration ends with a semicolon"
 
 
 @contextmanager

@@ -82,13 +82,12 @@ class EventStream:
         return events
 
     def finish(self) -> ServerSentEvent | None:
-        """Say that the body ended; return the event that was pending, its last line taken as if it were ended.
+        """Say, once, that the body ended; return the event that was pending, its last line taken as if it were ended.
 
         The standard drops such an event. But servers do end their stream with a ``data: [DONE]`` that lacks its blank
         line or even its line end, and whether the event is whole, its own format tells.
         """
         line = bytes(self._tail).removeprefix(_BOM if self._at_start else b"")
-        self._tail.clear()
         if not any(head.startswith(line) for head in (_BOM, *_FIELDS)):
             self._field(line)
         return (self._name, b"\n".join(self._data)) if self._data else None

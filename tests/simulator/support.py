@@ -73,7 +73,7 @@ def ask(
         return parse(read_response(sock))
 
 
-def ask_chat(simulator: SpawnedSimulator, model: str, provider: str = "openai", **more: Any) -> Response:
+def ask_chat(simulator: SpawnedSimulator, model: str, provider: str = "openai", /, **more: Any) -> Response:
     """Ask a provider's chat API."""
     return ask(simulator, f"/{provider}/v1/chat/completions", chat(model, **more))
 

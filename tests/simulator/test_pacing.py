@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable
+from functools import partial
 from time import perf_counter_ns
 from typing import Any
 
@@ -25,8 +26,8 @@ def anyio_backend() -> tuple[str, dict[str, Any]]:
 class _Call:
     """Fires a function."""
 
-    def __init__(self, function: Callable[[], None]) -> None:
-        self.fire = function
+    def __init__(self, function: Callable[..., None], *arguments: object) -> None:
+        self.fire: Callable[[], None] = partial(function, *arguments)
 
 
 async def test_the_loop_is_watched() -> None:
@@ -40,7 +41,7 @@ async def test_things_are_done_in_the_order_of_their_times() -> None:
     start = perf_counter_ns()
     pacer.at(start + 9 * MS, _Call(finished.set))
     for name, due in (("c", 6), ("a", 2), ("b", 4), ("d", 6)):
-        pacer.at(start + due * MS, _Call(lambda name=name: done.append(name)))
+        pacer.at(start + due * MS, _Call(done.append, name))
     with anyio.fail_after(5):
         await finished.wait()
     assert done == ["a", "b", "c", "d"]
@@ -52,7 +53,7 @@ async def test_nothing_is_done_early() -> None:
     start = perf_counter_ns()
     for number in range(200):
         due = start + number * 137_000
-        pacer.at(due, _Call(lambda due=due: early.append(perf_counter_ns() - due)))
+        pacer.at(due, _Call(lambda due: early.append(perf_counter_ns() - due), due))
     pacer.at(start + 40 * MS, _Call(finished.set))
     with anyio.fail_after(5):
         await finished.wait()
@@ -67,7 +68,7 @@ async def test_waits_are_shorter_than_a_millisecond_where_asked() -> None:
     start = perf_counter_ns() + MS
     for number in range(300):
         due = start + number * 300_000
-        pacer.at(due, _Call(lambda due=due: late.append(perf_counter_ns() - due)))
+        pacer.at(due, _Call(lambda due: late.append(perf_counter_ns() - due), due))
     pacer.at(start + 95 * MS, _Call(finished.set))
     with anyio.fail_after(5):
         await finished.wait()

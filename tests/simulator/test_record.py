@@ -149,6 +149,17 @@ def test_records_survive_their_json() -> None:
     assert decode_records(encoder.encode([seen])) == [seen]
 
 
+def test_odd_bodies_are_recorded_as_they_came(simulator: SpawnedSimulator) -> None:
+    """Numbers that no encoder would write again, line ends between the values, no JSON at all."""
+    since = simulator.counts().requests
+    for body in (b'{"model":\n"gpt-9", "n":' + b"9" * 40 + b"}", b"{", b"[" * 100_000):
+        assert ask(simulator, "/together/v1/chat/completions", body).status in (400, 404)
+    first, *others = simulator.requests(since=since)
+    assert first.body == {"model": "gpt-9", "n": int("9" * 40)}
+    assert b"\n" not in encoder.encode(first)
+    assert [(seen.body, seen.model) for seen in others] == [(None, None)] * 2
+
+
 def test_empty_secrets_stay_empty() -> None:
     """A missing key is not made to look like one."""
     assert without_secrets([("authorization", ""), ("accept", "x")]) == {"authorization": "", "accept": "x"}

@@ -5,8 +5,8 @@ from __future__ import annotations
 import gc
 import ssl
 import weakref
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import anyio
@@ -46,7 +46,7 @@ async def _until(condition: Callable[[], bool]) -> None:
     """Let the loop turn until a condition holds."""
     with anyio.fail_after(LIMIT):
         while not condition():
-            await anyio.sleep(0.001)
+            await anyio.lowlevel.checkpoint()
 
 
 async def _read(stream: SocketStream | TLSStream, ending: bytes = b"0\r\n\r\n") -> bytes:
@@ -219,12 +219,13 @@ async def test_connections_leave_nothing_for_the_garbage_collector(sim: Simulato
 
 async def test_leaving_the_simulator_closes_everything() -> None:
     """Connections end, the port is free again."""
-    async with Simulator() as simulator, _connected(simulator) as stream:
-        port = simulator.port
-        await stream.send(request_bytes(CHAT, chat("sim-noanswer")))
-        await _until(lambda: simulator.counts.fault == 1)
-        await simulator.__aexit__(None, None, None)
-        with pytest.raises((anyio.EndOfStream, anyio.BrokenResourceError)):
+    async with AsyncExitStack() as stack:
+        async with Simulator() as simulator:
+            stream = await stack.enter_async_context(await anyio.connect_tcp("127.0.0.1", simulator.port))
+            await stream.send(request_bytes(CHAT, chat("sim-noanswer")))
+            await _until(lambda: simulator.counts.fault == 1)
+            port = simulator.port
+        with anyio.fail_after(LIMIT), pytest.raises((anyio.EndOfStream, anyio.BrokenResourceError)):
             await stream.receive()
     async with Simulator(port=port) as again:
         assert again.port == port
@@ -260,7 +261,7 @@ def authority() -> trustme.CA:
 
 
 @pytest.fixture(scope="module")
-def certificate(authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str, str]]:
+def certificate(authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str, str]:
     """The paths of a server's certificate and key, and of the authority's certificate."""
     folder: Path = tmp_path_factory.mktemp("tls")
     server = authority.issue_cert("127.0.0.1", "localhost")
@@ -268,7 +269,7 @@ def certificate(authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory)
     server.private_key_pem.write_to_path(key)
     chain.write_bytes(b"".join(blob.bytes() for blob in server.cert_chain_pems))
     authority.cert_pem.write_to_path(ca)
-    yield str(chain), str(key), str(ca)
+    return str(chain), str(key), str(ca)
 
 
 async def test_tls_with_a_real_sdk(certificate: tuple[str, str, str]) -> None:

@@ -323,6 +323,17 @@ class TestMigration:
         assert "note" not in columns
         await store.close()
 
+    async def test_store_that_cannot_be_made_leaves_nothing(
+        self, tmp_path: Path, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A new file appears only once it is complete: if making it fails half way, there is none."""
+        _with_step(monkeypatch, "UPDATE absent SET note = 1;")
+
+        with pytest.raises(StoreError, match="absent"):
+            await SQLiteStore(path).open()
+
+        assert _contents(tmp_path) == {}
+
 
 def _with_step(monkeypatch: pytest.MonkeyPatch, step: str) -> None:
     steps = (*sqlite_schema.MIGRATIONS, step)

@@ -267,9 +267,9 @@ def test_usage_that_says_nothing_is_no_event(usage: object) -> None:
 @pytest.mark.parametrize("insane", [-0.1, "fast", True, None, 1e300])
 def test_an_insane_time_is_not_said(insane: object) -> None:
     """A duration that can't be true is left out, and the sane ones beside it are kept."""
-    times = {"queue_time": insane, "total_time": 1}
+    times = {"queue_time": insane, "prompt_time": 0, "total_time": 1.5}
 
-    assert said({"choices": [], "time_info": times}) == [ProviderTimings({"total_time": 1.0})]
+    assert said({"choices": [], "time_info": times}) == [ProviderTimings({"prompt_time": 0.0, "total_time": 1.5})]
     assert said({"choices": [], "time_info": {"queue_time": insane}}) == []
 
 

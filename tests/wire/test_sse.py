@@ -47,6 +47,7 @@ def at_once(body: bytes) -> list[ServerSentEvent]:
         (b"data:  a\n\n", [(None, b" a")]),
         (b"data: a\r\n\r\n", [(None, b"a")]),
         (b"data: a\r\r", [(None, b"a")]),
+        (b"event: x\r\ndata: a\r\ndata: b\r\n\r\n", [(b"x", b"a\nb")]),
         (b"data: a\ndata\ndata: b\n\n", [(None, b"a\n\nb")]),
         (b"data\n\n", [(None, b"")]),
         (b"data:\n\n", [(None, b"")]),
@@ -81,6 +82,12 @@ def test_a_line_separator_of_unicode_ends_no_line(separator: str) -> None:
 def test_a_line_end_may_be_split_between_cr_and_lf() -> None:
     """An LF that comes first in a piece belongs to the CR that ended the piece before, empty pieces or not."""
     assert parse(b"data: a\r", b"", b"\ndata: b\r", b"\n", b"\r", b"\n") == [(None, b"a\nb")]
+    assert parse(b"data: a", b"\ndata: b\r\n\r\n") == [(None, b"a\nb")]
+
+
+def test_a_byte_order_mark_counts_only_at_the_very_start() -> None:
+    """In the first line of a later piece it makes the name of the field another one."""
+    assert parse(b"\xef", b"\xbb", b"\xbfdata: a\n\n", b"\xef\xbb\xbfdata: b\n\n") == [(None, b"a")]
 
 
 def test_an_event_is_there_as_soon_as_its_blank_line_ends_in_cr() -> None:
@@ -104,7 +111,8 @@ def test_nothing_of_a_reused_buffer_is_kept() -> None:
         (b"data: [DONE]\n", (None, b"[DONE]")),
         (b"data: [DONE]", (None, b"[DONE]")),
         (b"\xef\xbb\xbfdata: [DONE]", (None, b"[DONE]")),
-        (b"event: error\ndata: oh", (b"error", b"oh")),
+        (b"event: error\ndata: oh\ndata: no", (b"error", b"oh\nno")),
+        (b"\n\xef\xbb\xbfdata: a", None),
         (b"data: a\ndat", (None, b"a")),
         (b"data: a\n\n", None),
         (b"event: error", None),
@@ -145,9 +153,9 @@ def test_lines_of_something_else_are_kept_up_to_a_limit() -> None:
     """A page without end costs no more memory than the largest event."""
     stream = EventStream()
     for _ in range(20):
-        stream.feed(b"x" * (MAX_EVENT // 8) + b"\n\n")
+        stream.feed(b"x" * (MAX_EVENT // 8 - 1) + b"\n\n")
 
-    assert 0 < len(stream.stray) <= MAX_EVENT
+    assert len(stream.stray) == MAX_EVENT
 
 
 def test_lines_of_unknown_fields_are_not_kept_in_an_event_stream() -> None:
@@ -208,11 +216,12 @@ def test_a_stream_over_the_limit_is_an_overflow(step: int) -> None:
 def test_a_stream_of_just_the_limit_is_no_overflow() -> None:
     """The limit itself is allowed, one byte more is not."""
     stream = EventStream()
-    for _ in range(MAX_STREAM // 65_536):
+    for _ in range(MAX_STREAM // 65_536 - 1):
         stream.feed(b":" * 65_534 + b"\n\n")
-    assert stream.overflow is None
 
-    stream.feed(b"\n")
+    assert stream.feed(b"data: " + b"x" * 65_528 + b"\n\n") == [(None, b"x" * 65_528)]
+    assert stream.overflow is None
+    assert stream.feed(b"\n") == []
     assert stream.overflow == "stream of more than 16777216 bytes"
 
 

@@ -1,0 +1,50 @@
+# llmbench: every developer command. The environment is made on first use and again when the dependencies change.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test check lint format types imports bench figures clean
+
+help: ## list the targets
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  %-10s %s\n", $$1, $$2 }'
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo 'llmbench needs Python 3.11 or newer: make PYTHON=/path/to/python3.11 …' >&2; exit 2; }
+	@echo 'installing llmbench and what it needs into $(VENV) (a minute or two, once)' >&2
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $(READY)
+
+install: $(READY) ## make the environment in .venv
+
+demo: $(READY) ## benchmark every provider through the simulator, into llmbench-demo.db
+	@$(BIN)/llmbench demo
+
+test: $(READY) ## run the tests
+	@$(BIN)/python -m pytest
+
+lint: $(READY) ## look for mistakes and bad habits
+	@$(BIN)/ruff check .
+
+format: $(READY) ## is everything formatted?
+	@$(BIN)/ruff format --check .
+
+types: $(READY) ## check the types, strictly
+	@$(BIN)/mypy
+
+imports: $(READY) ## do imports point the way the design says?
+	@$(BIN)/lint-imports
+
+check: lint format types imports test ## all that CI runs
+
+bench: $(READY) ## accuracy, cost and start-up, measured side by side with a plain SDK loop
+	@$(BIN)/python -m benchmarks
+
+figures: $(READY) ## size of functions and modules against the house's budget
+	@$(BIN)/python benchmarks/figures.py
+
+clean: ## remove the environment and caches
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info
