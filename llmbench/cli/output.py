@@ -13,12 +13,17 @@ from llmbench.errors import clean
 
 def line(text: str = "") -> None:
     """Write a line of data to stdout."""
-    sys.stdout.write(text + "\n")
+    _write(text + "\n")
 
 
 def json_line(document: Any) -> None:
     """Write one JSON object on one line, dates as RFC 3339."""
-    sys.stdout.write(msgspec.json.encode(document).decode() + "\n")
+    _write(msgspec.json.encode(document).decode() + "\n")
+
+
+def _write(text: str) -> None:
+    """Write to stdout at once: whether anybody reads it has to show while the command runs."""
+    sys.stdout.write(text)
     sys.stdout.flush()
 
 
@@ -29,12 +34,16 @@ def note(text: str) -> None:
 
 
 def table(
-    columns: Sequence[str], rows: Iterable[Sequence[str]], *, right: Iterable[int] = (), wrap: int | None = None
+    columns: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    right: Iterable[int] = (),
+    wrap: int | Sequence[int] = (),
 ) -> None:
     """Write a table to stdout, as wide as the terminal at most, 80 columns where there is none.
 
-    ``right`` names the columns with numbers; ``wrap`` the one that may be folded, all others are kept whole if they
-    fit. NO_COLOR is honoured.
+    ``right`` names the columns with numbers; ``wrap`` the one or those that may be folded, all others are kept whole if
+    they fit. NO_COLOR is honoured.
     """
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
@@ -42,18 +51,21 @@ def table(
     from rich.text import Text
 
     numeric = set(right)
+    folded = {wrap} if isinstance(wrap, int) else set(wrap)
     console = Console(width=None if sys.stdout.isatty() else 80, highlight=False, soft_wrap=False)
     grid = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for index, name in enumerate(columns):
         grid.add_column(
             name,
             justify="right" if index in numeric else "left",
-            no_wrap=index != wrap,
-            overflow="fold" if index == wrap else "ellipsis",
+            no_wrap=index not in folded,
+            overflow="fold" if index in folded else "ellipsis",
         )
     for row in rows:
         grid.add_row(*(Text(clean(cell, 400)) for cell in row))
-    console.print(grid)
+    with console.capture() as capture:  # rich would end the program itself, with code 1, if nobody read its output
+        console.print(grid)
+    _write(capture.get())
 
 
 def milliseconds(seconds: float | None) -> str:

@@ -1,0 +1,1 @@
+"""What llmbench claims about itself, measured: `make bench`."""

@@ -1,0 +1,231 @@
+"""One load in a process of its own, pinned to one CPU: our measuring path, or the loop that everybody writes.
+
+The simulator writes its own `perf_counter_ns` into each token, right before the write; every process of a machine
+shares that clock on Linux, so a stamp's error is simply the difference. Prints one line of JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import os
+import resource
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import anyio
+import msgspec
+
+from llmbench.actors.attempt import Attempt
+from llmbench.actors.record import Runner
+from llmbench.clock import SystemClock
+from llmbench.config import ResolvedProvider
+from llmbench.ids import new_outcome_id
+from llmbench.measure.loopwatch import BACKEND_OPTIONS
+from llmbench.measure.metrics import quantile
+from llmbench.measure.quiet import QuietCollector
+from llmbench.measure.timer import StreamTimer
+from llmbench.measure.transport import StartGate
+from llmbench.messages import Failure, Job, Model, Profile
+from llmbench.providers.registry import load_sdks, open_provider
+from llmbench.secrets import Redactor
+
+HOG_EVERY_SECONDS = 0.100
+HOG_FOR_SECONDS = 0.008
+
+
+class Result(msgspec.Struct, frozen=True, kw_only=True):
+    """One load's figures: errors of chunk stamps in microseconds, CPU in microseconds a chunk.
+
+    ``first_tokens`` pairs the provider's request id with the time to first token that was measured, in seconds.
+    ``untrue_unflagged`` counts rows that were not flagged coarse although more than 1 % of their stamps are off by more
+    than a millisecond.
+    """
+
+    streams: int
+    chunks: int
+    expected: int
+    failures: list[str]
+    error_p50: float
+    error_p99: float
+    error_max: float
+    cpu_per_chunk: float
+    coarse: int = 0
+    untrue_unflagged: int = 0
+    user_clock: int = 0
+    first_tokens: list[tuple[str, float]] = []
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    mode: str
+    url: str
+    streams: int
+    tokens: int
+    model: str
+    hog: bool
+    ca_file: str | None
+
+
+async def hog() -> None:
+    """Keep the event loop busy 8 ms of every 100, as some part of an engine might."""
+    while True:
+        await anyio.sleep(HOG_EVERY_SECONDS - HOG_FOR_SECONDS)
+        until = time.perf_counter() + HOG_FOR_SECONDS
+        while time.perf_counter() < until:
+            pass
+
+
+async def ours(options: Options) -> Result:
+    """Measure with the engine's own parts: provider, gate, attempt, timer."""
+    load_sdks(["openai"])
+    settings = ResolvedProvider(
+        name="local",
+        kind="openai-compatible",
+        enabled=True,
+        configured=True,
+        base_url=options.url,
+        api_key_env=None,
+        requests_per_minute=1e6,
+        concurrency=options.streams,
+        ca_file=Path(options.ca_file) if options.ca_file else None,
+    )
+    provider = open_provider(settings, None)
+    await provider.warm_up()
+    load = _OurLoad(options, provider)
+    quiet = QuietCollector()
+    quiet.freeze()
+    cpu = await _together(load.one, options)
+    await provider.close()
+    return load.result(cpu)
+
+
+class _OurLoad:
+    def __init__(self, options: Options, provider: object) -> None:
+        self._options = options
+        self._provider = provider
+        self._gate = StartGate()
+        self._runner = Runner(id="bench", region=None, redactor=Redactor([]))
+        self._errors: list[float] = []
+        self._failures: list[str] = []
+        self._first: list[tuple[str, float]] = []
+        self._coarse = self._untrue = self._user = 0
+        now = datetime.now(UTC)
+        self._model = Model(
+            provider="local", model_id=options.model, enabled=True, deprecated=False, created_at=now
+        )
+        self._profile = Profile(id="default", prompt="Count.", max_tokens=options.tokens, temperature=0.0)
+
+    async def one(self) -> None:
+        errors: list[float] = []
+
+        def on_text(timer: StreamTimer, text: str) -> None:
+            errors.append((timer.visible_ns[-1] - int(text.strip()[1:])) / 1000)
+
+        job = Job(outcome_id=new_outcome_id(), model=self._model, profile=self._profile, role="bench")
+        attempt = Attempt(
+            job, self._provider, gate=self._gate, runner=self._runner, clock=SystemClock(), on_text=on_text  # type: ignore[arg-type]
+        )
+        outcome = await attempt.run()
+        self._errors += errors
+        if isinstance(outcome, Failure):
+            self._failures.append(f"{outcome.error_kind}: {outcome.message}")
+            return
+        self._first.append((outcome.request_id or "", outcome.time_to_first_token or 0.0))
+        self._coarse += outcome.resolution == "coarse"
+        self._user += outcome.clock == "user"
+        off = sum(abs(error) > 1000 for error in errors) > 0.01 * len(errors)
+        self._untrue += off and outcome.resolution != "coarse"
+
+    def result(self, cpu: float) -> Result:
+        extra = {"coarse": self._coarse, "untrue_unflagged": self._untrue, "user_clock": self._user}
+        return _result(self._options, self._errors, self._failures, cpu, first_tokens=self._first, **extra)
+
+
+async def sdk(options: Options) -> Result:
+    """Measure as most programs do: iterate the SDK's stream and look at the clock for each chunk."""
+    import openai
+
+    client = openai.AsyncOpenAI(base_url=options.url, api_key="none", max_retries=0, timeout=300)
+    errors: list[float] = []
+    failures: list[str] = []
+
+    async def one() -> None:
+        try:
+            stream = await client.chat.completions.create(
+                model=options.model,
+                messages=[{"role": "user", "content": "Count."}],
+                max_tokens=options.tokens,
+                stream=True,
+                stream_options={"include_usage": True},
+            )
+            async for chunk in stream:
+                now = time.perf_counter_ns()
+                if chunk.choices and (text := chunk.choices[0].delta.content):
+                    errors.append((now - int(text.strip()[1:])) / 1000)
+        except openai.OpenAIError as error:
+            failures.append(repr(error))
+
+    gc.collect()
+    gc.freeze()
+    cpu = await _together(one, options)
+    await client.close()
+    return _result(options, errors, failures, cpu)
+
+
+async def _together(one: object, options: Options) -> float:
+    """Run all streams at a time; return the CPU seconds that it took, the hog's left out."""
+    async with anyio.create_task_group() as around:
+        if options.hog:
+            around.start_soon(hog)
+        before = time.process_time()
+        async with anyio.create_task_group() as group:
+            for _ in range(options.streams):
+                group.start_soon(one)  # type: ignore[arg-type]
+        cpu = time.process_time() - before
+        around.cancel_scope.cancel()
+    return cpu
+
+
+def _result(options: Options, errors: list[float], failures: list[str], cpu: float, **extra: object) -> Result:
+    ordered = sorted(map(abs, errors)) or [float("inf")]
+    return msgspec.convert(
+        {
+            "streams": options.streams,
+            "chunks": len(errors),
+            "expected": options.streams * options.tokens,
+            "failures": failures[:3],
+            "error_p50": quantile(ordered, 0.5),
+            "error_p99": quantile(ordered, 0.99),
+            "error_max": ordered[-1],
+            "cpu_per_chunk": cpu / max(len(errors), 1) * 1e6,
+            **extra,
+        },
+        Result,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--mode", choices=("ours", "sdk"), required=True)
+    parser.add_argument("--url", required=True)
+    parser.add_argument("--streams", type=int, required=True)
+    parser.add_argument("--tokens", type=int, required=True)
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--hog", action="store_true")
+    parser.add_argument("--ca-file")
+    parser.add_argument("--cpu", type=int)
+    arguments = vars(parser.parse_args())
+    if (cpu := arguments.pop("cpu")) is not None:
+        os.sched_setaffinity(0, {cpu})
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(8192, hard)), hard))
+    options = Options(**arguments)
+    main_task = ours if options.mode == "ours" else sdk
+    result = anyio.run(main_task, options, backend_options=BACKEND_OPTIONS)
+    sys.stdout.write(msgspec.json.encode(result).decode() + "\n")
+
+
+if __name__ == "__main__":
+    main()
