@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import logging
 import logging.handlers
+import os
 import queue
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any, TextIO
@@ -16,6 +18,7 @@ from llmbench.errors import clean
 from llmbench.messages import Failure, Outcome
 
 _QUEUED_LINES = 10_000
+_LAST_LINES_SECONDS = 2.0
 _runs = logging.getLogger("llmbench.run")
 
 
@@ -86,7 +89,9 @@ class PlainFormatter(logging.Formatter):
         at = datetime.fromtimestamp(record.created).astimezone().strftime("%H:%M:%S")
         level = "" if record.levelno == logging.INFO else f"{record.levelname.lower()}: "
         text = f"{at}  {level}{clean(record.getMessage(), 500)}"
-        return f"{text}\n{self.formatException(record.exc_info)}" if record.exc_info else text
+        if not record.exc_info:
+            return text
+        return "\n".join([text, *(clean(line, 500) for line in self.formatException(record.exc_info).split("\n"))])
 
 
 class _NeverWaiting(logging.handlers.QueueHandler):
@@ -104,34 +109,86 @@ class _NeverWaiting(logging.handlers.QueueHandler):
             self.dropped += 1
 
 
-class _Stream(logging.StreamHandler[TextIO]):
-    """Writes lines until nobody reads them any more."""
+class _Stream(logging.Handler):
+    """Writes lines until nobody reads them any more: the log is for its reader, and the engine goes on without one.
 
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  logging's own name
-        """Ignore a reader that went away: the log is for it, and the engine goes on."""
+    Past Python's own buffer where there is a descriptor: a write that a stuck reader holds up would keep the buffer's
+    lock, and whoever flushes it when the program ends would wait for the reader, too.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__()
+        self._stream = stream
+        self._descriptor = _descriptor(stream)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = self.format(record) + "\n"
+        with contextlib.suppress(OSError):
+            if self._descriptor is None:
+                self._stream.write(text)
+                self._stream.flush()
+            else:
+                _write(self._descriptor, text.encode(self._stream.encoding, "backslashreplace"))
+
+
+def _descriptor(stream: TextIO) -> int | None:
+    try:
+        return stream.fileno()
+    except OSError:  # a stream in memory
+        return None
+
+
+def _write(descriptor: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(descriptor, data) :]
+
+
+def _write_lines(lines: queue.Queue[logging.LogRecord | None], target: logging.Handler) -> None:
+    while (record := lines.get()) is not None:
+        target.handle(record)
 
 
 @contextlib.contextmanager
 def logging_to(stream: TextIO, *, json: bool, level: int = logging.INFO) -> Iterator[None]:
-    """Send llmbench's log lines to ``stream`` from a thread of their own, until the block ends."""
+    """Send llmbench's log lines to ``stream`` from a thread of their own, until the block ends.
+
+    What is still to be written then gets a few seconds, for a reader may be stuck.
+    """
     target = _Stream(stream)
     target.setFormatter(JsonFormatter() if json else PlainFormatter())
-    lines: queue.Queue[Any] = queue.Queue(_QUEUED_LINES)
+    lines: queue.Queue[logging.LogRecord | None] = queue.Queue(_QUEUED_LINES)
     handler = _NeverWaiting(lines)
-    listener = logging.handlers.QueueListener(lines, target)
+    writer = threading.Thread(target=_write_lines, args=(lines, target), name="log writer", daemon=True)
     root = logging.getLogger("llmbench")
     before = root.level, root.propagate
     root.setLevel(level)
     root.propagate = False
     root.addHandler(handler)
-    listener.start()
+    stream.flush()
+    writer.start()
     try:
         yield
     finally:
         root.removeHandler(handler)
         root.setLevel(before[0])
         root.propagate = before[1]
-        listener.stop()
-        if handler.dropped:
-            with contextlib.suppress(OSError):
-                stream.write(f"{handler.dropped} log lines were dropped: their reader was too slow\n")
+        _finish(writer, lines, target, handler.dropped)
+
+
+def _finish(
+    writer: threading.Thread,
+    lines: queue.Queue[logging.LogRecord | None],
+    target: logging.Handler,
+    dropped: int,
+) -> None:
+    """Let the writer come to its end, for a bounded time, and say what is missing."""
+    with contextlib.suppress(queue.Full):
+        if dropped:
+            lines.put(_about_dropped(dropped), timeout=_LAST_LINES_SECONDS)
+        lines.put(None, timeout=_LAST_LINES_SECONDS)
+    writer.join(_LAST_LINES_SECONDS)
+
+
+def _about_dropped(count: int) -> logging.LogRecord:
+    message = f"{count} log lines were dropped: their reader was too slow"
+    return logging.makeLogRecord({"name": __name__, "levelno": logging.WARNING, "levelname": "WARNING", "msg": message})

@@ -16,6 +16,7 @@ _TROUBLE_BEFORE_PAUSE = 3
 _SLOWEST = 16.0
 _LASTING = frozenset({"auth", "billing"})
 _TROUBLE = frozenset({"network", "transient_provider", "timeout"})
+_OURS = frozenset({"local", "internal"})
 
 
 class Pause(msgspec.Struct, frozen=True):
@@ -83,6 +84,9 @@ class Breaker:
     def failed(self, kind: str, retry_after: float | None, advice: str, now: float) -> Pause | None:
         """Take a failure; return the pause that it causes, if any."""
         self._smooth = 0
+        if kind in _OURS:
+            self._probing = False  # it says nothing of the provider: an open breaker stays open, for another probe
+            return None
         if kind in _LASTING:
             self._open = True
             self._probing = False

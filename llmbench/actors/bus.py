@@ -50,6 +50,7 @@ class Bus:
 
     def __init__(self) -> None:
         self._subscriptions: set[Subscription] = set()
+        self._closed = False
 
     @property
     def watched(self) -> bool:
@@ -65,6 +66,8 @@ class Bus:
     def subscribe(self, capacity: int = _RING) -> Iterator[Subscription]:
         """Receive all events from now on, up to ``capacity`` of them waiting."""
         subscription = Subscription(capacity)
+        if self._closed:
+            subscription.close()
         self._subscriptions.add(subscription)
         try:
             yield subscription
@@ -72,6 +75,7 @@ class Bus:
             self._subscriptions.discard(subscription)
 
     def close(self) -> None:
-        """End every subscription once it has been read to its end."""
+        """End every subscription once it has been read to its end; later ones end at once."""
+        self._closed = True
         for subscription in self._subscriptions:
             subscription.close()

@@ -22,6 +22,7 @@ _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 _TRANSIENT_FIRST = timedelta(minutes=5)
 _HARD = timedelta(days=1)
 _JITTER = 0.1
+_LONGEST_ASKED_SECONDS = 900.0
 
 
 class ModelClock(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,6 +57,10 @@ class ModelClock(msgspec.Struct, frozen=True, kw_only=True):
             retry_after=result.retry_after,
         )
 
+    def after_refusal(self, at: datetime) -> ModelClock:
+        """Return the clock after a run at ``at`` that the store refused: not fresh, yet not due at once."""
+        return msgspec.structs.replace(self, last_failure=at, last_failure_kind="internal", retry_after=None)
+
 
 def key_of(model: Model) -> Key:
     """A model is always (provider, model id), ids compared without regard to case."""
@@ -75,6 +80,7 @@ def backoff(key: Key, clock: ModelClock, fresh: timedelta) -> timedelta:
 
     Transient trouble: 5 minutes, doubling with each failure in a row, up to the freshness. What a person must mend:
     a day. A refused key or bill concerns the lane, whose breaker decides, so the model waits as for transient trouble.
+    A provider that asked for more time gets it, up to a quarter of an hour.
     Spread by up to a tenth, always the same for one model and count, so that models do not return in step.
     """
     if severity(clock.last_failure_kind or "unknown") == "hard":
@@ -82,7 +88,7 @@ def backoff(key: Key, clock: ModelClock, fresh: timedelta) -> timedelta:
     else:
         doublings = min(max(clock.failures_in_a_row - 1, 0), 16)
         wait = min(_TRANSIENT_FIRST * 2**doublings, max(fresh, _TRANSIENT_FIRST))
-    wait = max(wait, timedelta(seconds=clock.retry_after or 0))
+    wait = max(wait, timedelta(seconds=min(clock.retry_after or 0, _LONGEST_ASKED_SECONDS)))
     return wait * (1 + _JITTER * _fraction(key, clock.failures_in_a_row))
 
 

@@ -76,6 +76,7 @@ class Rotation:
         self._clocks = dict(clocks)
         self._fresh = fresh
         self._in_flight = InFlight()
+        self._handed_out: dict[str, datetime] = {}
         self.replace_models(models)
 
     finished = False
@@ -94,17 +95,24 @@ class Rotation:
         model, profile = self._models[key]
         job = Job(outcome_id=new_outcome_id(), model=model, profile=profile)
         self._in_flight.add(job)
+        self._handed_out[job.outcome_id] = now
         return job
 
     def _due_at(self, key: Key) -> datetime:
         return due_at(key, self._clocks.get(key, ModelClock()), self._fresh)
 
     def apply(self, message: SchedulerMessage) -> None:
-        if isinstance(message, Acknowledged | NotStored | Deferred):
-            job = self._in_flight.remove(message.outcome_id)
-            if job is not None and isinstance(message, Acknowledged):
-                key = key_of(job.model)
-                self._clocks[key] = self._clocks.get(key, ModelClock()).after(message)
+        if not isinstance(message, Acknowledged | NotStored | Deferred):
+            return
+        job = self._in_flight.remove(message.outcome_id)
+        if job is None:
+            return
+        at, key = self._handed_out.pop(message.outcome_id), key_of(job.model)
+        clock = self._clocks.get(key, ModelClock())
+        if isinstance(message, Acknowledged):
+            self._clocks[key] = clock.after(message)
+        elif isinstance(message, NotStored):
+            self._clocks[key] = clock.after_refusal(at)
 
     def next_due(self, now: datetime) -> datetime | None:
         busy = self._in_flight.keys()

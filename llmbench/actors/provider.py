@@ -91,6 +91,7 @@ class ProviderActor:
         self._around = around
         self._breaker = Breaker(around.probe_seconds)
         self._limiter = self._new_limiter()
+        self._asking = anyio.Lock()
         self._changed = anyio.Event()
         self._waiting: set[anyio.CancelScope] = set()
         self._stopping = False
@@ -106,9 +107,10 @@ class ProviderActor:
     async def run(self) -> None:
         """Work until stopped. Raises `LaneFault` if a run met a bug, and whatever goes wrong in the lane itself."""
         self._fault = None
+        self._breaker.withdrawn()  # a probe that a crash took with it will tell nothing any more
         provider = self._open_provider()
         try:
-            await self._around.inbox.send(LaneReset(provider=self.name))
+            self._around.inbox.send_nowait(LaneReset(provider=self.name))
             self._publish_state()
             async with anyio.create_task_group() as workers:
                 for _ in range(self._settings.concurrency):
@@ -128,7 +130,7 @@ class ProviderActor:
             if job is None:
                 return
             if self._winding_down():
-                await self._give_back(job, "the lane is stopping")
+                self._give_back(job, "the lane is stopping")
                 return
             await self._carry_out(provider, job)
 
@@ -146,15 +148,18 @@ class ProviderActor:
         return job
 
     async def _next_job(self) -> Job:
-        while True:
-            await self._until_allowed()
-            await self._limiter.acquire()
-            await self._around.inbox.send(Ready(provider=self.name))
-            job = await self._mailbox.receive()
-            if self._breaker.delay(monotonic()) == 0:
-                self._breaker.started()
-                return job
-            await self._give_back(job, "the lane was paused meanwhile")
+        """Ask for a job, one worker at a time: idle ones would save up starts, and make them all at once later."""
+        async with self._asking:
+            while True:
+                await self._until_allowed()
+                await self._limiter.acquire()
+                self._around.inbox.send_nowait(Ready(provider=self.name))
+                job = await self._mailbox.receive()
+                if self._breaker.delay(monotonic()) == 0:
+                    self._breaker.started()
+                    await self._begin_interval()
+                    return job
+                self._give_back(job, "the lane was paused meanwhile")
 
     async def _until_allowed(self) -> None:
         while (delay := self._breaker.delay(monotonic())) != 0:
@@ -162,10 +167,11 @@ class ProviderActor:
             with anyio.move_on_after(delay):  # None: until the probe's outcome is known
                 await changed.wait()
 
-    async def _give_back(self, job: Job, reason: str) -> None:
+    def _give_back(self, job: Job, reason: str) -> None:
+        """Never waits, as nothing that goes to the inbox does: a cancellation on the way would lose the message."""
         model = job.model
         message = Deferred(outcome_id=job.outcome_id, provider=model.provider, model_id=model.model_id, reason=reason)
-        await self._around.inbox.send(message)
+        self._around.inbox.send_nowait(message)
 
     # carrying out
 
@@ -250,10 +256,11 @@ class ProviderActor:
             reason = f"{outcome.error_kind}: {outcome.message[:200]}; {outcome.advice}"
             pause = self._breaker.failed(outcome.error_kind, outcome.retry_after, reason, monotonic())
             if pause is not None:
-                await self._report_pause(pause)
+                self._report_pause(pause)
         else:
             self._breaker.succeeded()
-        self._adapt_pace()
+        if self._limiter.time_period != self._interval():
+            await self._begin_interval()
         if before != self._breaker.state and self._breaker.state == "closed":
             self._publish_state()
         self._wake_workers()
@@ -264,15 +271,16 @@ class ProviderActor:
         for scope in self._waiting:
             scope.cancel()
 
-    async def _report_pause(self, pause: Pause) -> None:
+    def _report_pause(self, pause: Pause) -> None:
         self._publish_state(pause)
-        await self._around.inbox.send(
+        self._around.inbox.send_nowait(
             LaneBlocked(provider=self.name, reason=pause.reason, seconds=pause.seconds, lasting=pause.lasting)
         )
 
-    def _adapt_pace(self) -> None:
-        if self._limiter.time_period != self._interval():
-            self._limiter = self._new_limiter()
+    async def _begin_interval(self) -> None:
+        """Let the next run start one interval from now, however long ago the limiter let this one pass."""
+        self._limiter = self._new_limiter()
+        await self._limiter.acquire()  # a new bucket has room: this does not wait
 
     def _interval(self) -> float:
         return 60.0 / self._settings.requests_per_minute * self._breaker.slowdown

@@ -39,14 +39,21 @@ class Scheduler:
         self._clock = clock
         self._refresh = refresh
         self._asked: dict[str, int] = {}
+        self._refreshed = 0.0
 
     async def run(self) -> None:
+        self._refreshed = anyio.current_time()
         while not self._plan.finished:
             self._hand_out()
-            with anyio.move_on_after(self._sleep_seconds()) as timer:
+            with anyio.move_on_after(self._sleep_seconds()):
                 self._take(await self._inbox.receive())
-            if timer.cancelled_caught and self._refresh is not None:
-                await self._refresh()
+            await self._refresh_in_time()
+
+    async def _refresh_in_time(self) -> None:
+        """Take over the catalogue once in a while, however busy the inbox is."""
+        if self._refresh is not None and anyio.current_time() - self._refreshed >= _LOOK_AGAIN_SECONDS:
+            self._refreshed = anyio.current_time()
+            await self._refresh()
 
     def _take(self, message: SchedulerMessage) -> None:
         match message:

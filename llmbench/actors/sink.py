@@ -59,8 +59,8 @@ class Sink:
                 except anyio.EndOfStream:
                     return
             verdicts = await self._put_until_known(self._batch)
-            batch, self._batch = self._batch, []
-            for envelope, verdict in zip(batch, verdicts, strict=True):
+            for envelope, verdict in zip(tuple(self._batch), verdicts, strict=True):
+                del self._batch[0]  # one by one: should a crash come, the next run settles the others
                 await self._settle(envelope, verdict)
 
     async def _collect(self) -> list[Envelope]:
@@ -110,7 +110,6 @@ class Sink:
             )
             return
         self.stored += 1
-        self._on_stored(outcome)
         failed = outcome if isinstance(outcome, Failure) else None
         await self._inbox.send(
             Acknowledged(
@@ -123,3 +122,4 @@ class Sink:
                 retry_after=failed.retry_after if failed is not None else None,
             )
         )
+        self._on_stored(outcome)

@@ -68,20 +68,33 @@ async def _bench(config: Config, env: Mapping[str, str], lanes: Sequence[Lane], 
 async def run_batch(
     config: Config, env: Mapping[str, str], lanes: Sequence[Lane], store: Store, batch: Batch, *, as_json: bool
 ) -> tuple[list[Outcome], int | None]:
-    """Run a batch with progress on stderr; return what was stored, and the signal that cut it off, if one did."""
+    """Run a batch with progress on stderr; return what was stored, and the signal that cut it off, if one did.
+
+    Raises BrokenPipeError once nobody reads the output any more; what streams then is finished and stored first.
+    """
     outcomes: list[Outcome] = []
+    unread: list[BrokenPipeError] = []
     with progress(batch.total) as advance:
 
-        def stored(outcome: Outcome) -> None:
-            outcomes.append(outcome)
+        def show(outcome: Outcome) -> None:
             if as_json:
                 output.json_line(outcome)
             advance(outcome)
+
+        def stored(outcome: Outcome) -> None:
+            outcomes.append(outcome)
+            try:
+                show(outcome)
+            except BrokenPipeError as error:
+                unread.append(error)
+                supervisor.stop()
 
         supervisor = Supervisor(
             lanes, batch, store, runner_of(config, env), grace_seconds=config.schedule.grace_seconds, on_stored=stored
         )
         second = await run_until_signal(supervisor, output.note)
+    if unread:
+        raise unread[0]
     return outcomes, second
 
 

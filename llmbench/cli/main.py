@@ -6,6 +6,7 @@ import importlib
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from typing import cast
 
@@ -41,6 +42,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         _forget_stdout()
         return 128 + signal.SIGPIPE
+    except Exception:  # noqa: BLE001  the outermost seam: code 1 would say that a run failed
+        traceback.print_exc()
+        sys.stderr.write("llmbench: this is a fault of llmbench itself; report it with the lines above\n")
+        return ExitCode.BUG
 
 
 def _command(parser: Parser, command: str | None, *, headless: bool) -> str:

@@ -53,7 +53,7 @@ def table(
     numeric = set(right)
     folded = {wrap} if isinstance(wrap, int) else set(wrap)
     console = Console(width=None if sys.stdout.isatty() else 80, highlight=False, soft_wrap=False)
-    grid = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    grid = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
     for index, name in enumerate(columns):
         grid.add_column(
             name,

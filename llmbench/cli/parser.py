@@ -187,7 +187,8 @@ def _results(commands: Any) -> None:
     results.add_argument("--since", type=duration, default=duration("24h"), metavar="24h", help="how far back")
     results.add_argument("--provider", metavar="P", help="only this provider")
     results.add_argument("--model", metavar="M", help="only this model: its id, or provider/model_id")
-    results.add_argument("--limit", type=positive, metavar="N", help="at most N outcomes")
+    # A name of its own: the engine has an option --limit, too.
+    results.add_argument("--limit", type=positive, metavar="N", dest="most", help="at most N outcomes")
     results.add_argument("--json", action="store_true", help="one line of JSON for each outcome, as stored")
     _config(results)
 

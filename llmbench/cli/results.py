@@ -35,12 +35,12 @@ def run(options: argparse.Namespace) -> int:
 
 def print_outcomes(outcomes: Iterable[Outcome]) -> None:
     """Print a table of outcomes; times of day are this machine's."""
-    columns = ("time", "provider/model", "outcome", "TTFT ms", "tok/s", "tokens", "flags")
+    columns = ("time", "model", "outcome", "TTFT ms", "tok/s", "tokens", "flags")
     output.table(columns, map(_row, outcomes), right=(3, 4, 5), wrap=(1, 2, 6))
 
 
 def _row(outcome: Outcome) -> tuple[str, ...]:
-    time = f"{outcome.run_ts.astimezone():%m-%d %H:%M:%S}"
+    time = f"{outcome.run_ts.astimezone():%m-%d %H:%M}"
     name = f"{outcome.provider}/{outcome.model_name}"
     if isinstance(outcome, Failure):
         return time, name, f"failed: {outcome.error_kind}", "-", "-", "-", ""
@@ -78,7 +78,7 @@ async def _find(config: Config, store: Store, options: argparse.Namespace) -> li
 def _readings(options: argparse.Namespace) -> list[OutcomeQuery]:
     """Return what the options may mean, likeliest first: a model id may contain slashes itself."""
     asked = OutcomeQuery(
-        since=_since(options.since), provider=options.provider, model=options.model, limit=options.limit
+        since=_since(options.since), provider=options.provider, model=options.model, limit=options.most
     )
     provider, _, model_id = (options.model or "").partition("/")
     if not model_id or options.provider not in (None, provider):
@@ -127,8 +127,8 @@ def _check_model(options: argparse.Namespace, names: Sequence[Name]) -> None:
     known = [model for _provider, model in near] + [f"{provider}/{model}" for provider, model in near]
     if not _among(options.model, known):
         raise CommandError(
-            f"model {options.model!r} is neither in the catalogue nor in the store{_meant(options.model, known)}"
-            "; llmbench models list shows the catalogue"
+            f"model {options.model!r} is neither in the catalogue (llmbench models list) nor in the store"
+            f"{_meant(options.model, known)}"
         )
 
 

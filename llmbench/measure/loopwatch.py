@@ -3,7 +3,7 @@
 The loop's selector is the one place that every iteration passes: the time between its return and its next call is
 exactly how long callbacks kept the loop from looking at its sockets. Two questions are answered from that:
 
-- How long was the loop away, at worst, while a run went on (`LagWindow`)?
+- How long was the loop away, at worst, since a run began (`LoopWatch.worst_since`)?
 - How old can the oldest bytes of this read be (`LoopWatch.blind_since_ns`)? Segments that queue behind each other
   merge in the kernel and take the newest stamp, so a read that carries several events is only as sharp as this.
 """
@@ -12,23 +12,12 @@ from __future__ import annotations
 
 import asyncio
 import selectors
+from bisect import bisect_left
 from time import perf_counter_ns
 from typing import Any
 
 _WAITED_NS = 50_000
 """A select call that took longer than this was waiting: nothing had queued up before it."""
-
-_NOTEWORTHY_NS = 200_000
-"""Shorter absences are not handed to the windows; no gap between tokens is that short."""
-
-
-class LagWindow:
-    """The worst absence of the loop during one run, in nanoseconds."""
-
-    __slots__ = ("worst_ns",)
-
-    def __init__(self) -> None:
-        self.worst_ns = 0
 
 
 class LoopWatch(selectors.DefaultSelector):
@@ -37,41 +26,42 @@ class LoopWatch(selectors.DefaultSelector):
     def __init__(self) -> None:
         super().__init__()
         self._returned_ns = perf_counter_ns()
-        self._windows: set[LagWindow] = set()
+        self._ends_ns: list[int] = []
+        self._absences_ns: list[int] = []
         self.blind_since_ns = self._returned_ns
         """Bytes that are read in this iteration of the loop did not arrive before this time, apart from those
         that were left unread on purpose (`perf_counter_ns`)."""
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         called = perf_counter_ns()
-        absent = called - self._returned_ns
+        self._note_absence(called, called - self._returned_ns)
         ready = super().select(timeout)
         returned = perf_counter_ns()
         self.blind_since_ns = returned if returned - called > _WAITED_NS else self._returned_ns
         self._returned_ns = returned
-        if absent > _NOTEWORTHY_NS:
-            for window in self._windows:
-                if absent > window.worst_ns:
-                    window.worst_ns = absent
         return ready
 
-    def watch(self) -> LagWindow:
-        """Start a window; `unwatch` ends it."""
-        window = LagWindow()
-        self._windows.add(window)
-        return window
+    def _note_absence(self, end_ns: int, absence_ns: int) -> None:
+        """Keep only absences that no later one exceeds: the longest of any stretch up to now is then its first."""
+        absences, ends = self._absences_ns, self._ends_ns
+        while absences and absences[-1] <= absence_ns:
+            absences.pop()
+            ends.pop()
+        absences.append(absence_ns)
+        ends.append(end_ns)
 
-    def unwatch(self, window: LagWindow) -> None:
-        """End a window, the current iteration included."""
-        self._windows.discard(window)
-        window.worst_ns = max(window.worst_ns, perf_counter_ns() - self._returned_ns)
+    def worst_since(self, start_ns: int) -> int:
+        """Return the longest time, in nanoseconds, that the loop was away since ``start_ns``, up to now."""
+        current = perf_counter_ns() - self._returned_ns
+        first = bisect_left(self._ends_ns, start_ns)
+        return max(current, self._absences_ns[first]) if first < len(self._absences_ns) else current
 
 
 class WatchedEventLoop(asyncio.SelectorEventLoop):
     """The standard event loop on a `LoopWatch`. Hand it to anyio as ``backend_options={"loop_factory": …}``."""
 
-    def __init__(self) -> None:
-        self.watch = LoopWatch()
+    def __init__(self, watch: LoopWatch | None = None) -> None:
+        self.watch = watch or LoopWatch()
         super().__init__(self.watch)
 
 

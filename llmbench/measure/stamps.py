@@ -61,6 +61,7 @@ class KernelClock:
 
     def __init__(self) -> None:
         self._offset_ns = self._measure()
+        self._stepped_ns = 0
         self.steps = 0
         """How often the wall clock was found to have been stepped by more than a millisecond."""
 
@@ -80,6 +81,7 @@ class KernelClock:
         """Return the stamp on the monotonic clock, or None if the wall clock was stepped since.
 
         A stamp can't be later than ``now_ns``, taken just before, nor earlier than ``floor_ns``, the stamp before it.
+        One from before the latest step that was found is on a clock that no longer exists, whichever stream found it.
         """
         offset = time_ns() - now_ns
         drift = offset - self._offset_ns
@@ -87,10 +89,13 @@ class KernelClock:
             offset = self._measure()
             if abs(offset - self._offset_ns) > _OFFSET_STEP_NS:
                 self._offset_ns = offset
+                self._stepped_ns = now_ns
                 self.steps += 1
                 return None
         self._offset_ns = offset
         stamp = seconds * 1_000_000_000 + nanoseconds - offset
+        if stamp < self._stepped_ns:
+            return None
         return stamp if floor_ns <= stamp <= now_ns else min(max(stamp, floor_ns), now_ns)
 
 

@@ -48,6 +48,8 @@ class StreamTimer:
         self.provider_timings: dict[str, float] = {}
         self.fault: StreamFault | None = None
         self.malformed: Malformed | None = None
+        self.over = False
+        """The stream has ended, or can't be believed any more."""
         self.terminated = False
         """The format's own terminator came."""
         self.kernel = True
@@ -73,7 +75,10 @@ class StreamTimer:
         if read is not self._read:
             self._next_read(read)
         for event in self._decoder.feed(data):
-            self._note(read, event)
+            if type(event) is TextDelta:
+                self._visible(read, event.text)
+            else:
+                _HANDLERS[type(event)](self, read, event)
         return self.over
 
     def finish(self) -> None:
@@ -81,11 +86,7 @@ class StreamTimer:
         read = self._read
         if read is not None:
             for event in self._decoder.finish():
-                self._note(read, event)
-
-    @property
-    def over(self) -> bool:
-        return self.terminated or self.fault is not None or self.malformed is not None
+                _HANDLERS[type(event)](self, read, event)
 
     def _next_read(self, read: Read) -> None:
         self._read = read
@@ -96,30 +97,37 @@ class StreamTimer:
         if not read.kernel:
             self.kernel = False
 
-    def _note(self, read: Read, event: Event) -> None:
-        if type(event) is TextDelta:
-            self._visible(read, event.text)
-        else:
-            _HANDLERS[type(event)](self, read, event)
-
     def _visible(self, read: Read, text: str) -> None:
-        self._count_in_read()
-        if read.doubt_ns > STAMP_TOLERANCE_NS and (self._in_read > 1 or not read.kernel):
+        self._in_read += 1
+        if self._in_read > 1:
+            self._coalesced(read)
+        elif not read.kernel and read.doubt_ns > STAMP_TOLERANCE_NS:
             self.doubtful_chunks += 1
         self.visible_ns.append(read.stamp_ns)
         self.visible_chars.append(len(text))
-        if len(self.visible_ns) == 2 and self._in_read > 1:
-            self.first_read_coalesced = True
         if self._on_text is not None:
             self._on_text(self, text)
 
-    def _count_in_read(self) -> None:
+    def _coalesced(self, read: Read) -> None:
+        """One more chunk of the same read: those before it may have come earlier than the read's stamp says.
+
+        How much earlier is bounded by how long the loop had not looked, and if the newest bytes had to wait to be
+        read, this process was kept from looking in a way that the loop can't know of.
+        """
+        if self._in_read == 2:
+            self.coalesced_reads += 1
+        if read.doubt_ns > STAMP_TOLERANCE_NS or read.wait_ns > STAMP_TOLERANCE_NS:
+            self.doubtful_chunks += 1
+        if len(self.visible_ns) == 1:
+            self.first_read_coalesced = True
+
+    def _on_text_delta(self, read: Read, event: TextDelta) -> None:
+        self._visible(read, event.text)
+
+    def _on_reasoning(self, read: Read, event: ReasoningDelta) -> None:
         self._in_read += 1
         if self._in_read == 2:
             self.coalesced_reads += 1
-
-    def _on_reasoning(self, read: Read, event: ReasoningDelta) -> None:
-        self._count_in_read()
         if self.first_reasoning_ns is None:
             self.first_reasoning_ns = read.stamp_ns
         self.reasoning_chars += len(event.text)
@@ -138,16 +146,19 @@ class StreamTimer:
 
     def _on_fault(self, read: Read, event: StreamFault) -> None:
         self.fault = self.fault or event
+        self.over = True
 
     def _on_malformed(self, read: Read, event: Malformed) -> None:
         self.malformed = self.malformed or event
+        self.over = True
 
     def _on_end(self, read: Read, event: End) -> None:
-        self.terminated = True
+        self.terminated = self.over = True
 
 
 _HANDLERS: dict[type[Event], Callable[[StreamTimer, Read, Any], None]] = {
-    ReasoningDelta: StreamTimer._on_reasoning,  # noqa: SLF001  the table belongs to the class
+    TextDelta: StreamTimer._on_text_delta,  # noqa: SLF001  the table belongs to the class
+    ReasoningDelta: StreamTimer._on_reasoning,  # noqa: SLF001
     Usage: StreamTimer._on_usage,  # noqa: SLF001
     Identity: StreamTimer._on_identity,  # noqa: SLF001
     Finish: StreamTimer._on_finish,  # noqa: SLF001

@@ -8,6 +8,7 @@ is retried, redirected, decompressed or proxied.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import ssl
 from collections.abc import AsyncIterator
@@ -19,6 +20,7 @@ import httpx2
 
 from llmbench.measure.exchange import Exchange, Limits, current_exchange
 
+_SHUT_FOR_TURNS = 2
 _CONNECTS_AT_ONCE = 8
 """A TLS handshake keeps the loop busy for about a millisecond; many at a time would keep it from its streams."""
 
@@ -32,10 +34,11 @@ def verifying_context(ca_file: Path | None = None) -> ssl.SSLContext:
 
 
 class StartGate:
-    """Lets one request at a time be built and written, with a turn of the event loop in between.
+    """Lets one request at a time be built and written, and keeps a distance between them.
 
     Jobs that become ready together would otherwise keep the loop from its sockets for as long as all their requests
-    take to build, and the first tokens of the early ones would queue behind the requests of the late ones.
+    take to build, and the first tokens of the early ones would queue behind the requests of the late ones. After each
+    turn the gate stays shut for twice as long as the turn took, so that streams always have most of the loop's time.
     """
 
     def __init__(self) -> None:
@@ -52,11 +55,13 @@ class StartGate:
     async def turn(self, exchange: Exchange) -> AsyncIterator[None]:
         """Wait for a turn; it is passed on once ``exchange`` has written its request, at the latest with the block."""
         await self._turn.acquire()
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
 
         def pass_on() -> None:
             if exchange.on_request_written is not None:
                 exchange.on_request_written = None
-                self._turn.release()
+                loop.call_later(_SHUT_FOR_TURNS * (loop.time() - begun), self._turn.release)
 
         exchange.on_request_written = pass_on
         try:

@@ -6,6 +6,7 @@ import contextlib
 import gc
 import os
 import signal
+import stat
 import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -58,6 +59,8 @@ def serve(
     """
     if (tls_cert is None) != (tls_key is None):
         raise SimulatorError("TLS needs a certificate and its key; give both or neither")
+    if until_stdin_closes and not _stdin_is_pipe():
+        raise SimulatorError("standard input is no pipe, so it can't tell that the parent process is gone")
     context = server_context(tls_cert, tls_key) if tls_cert and tls_key else None
     _allow_many_connections()
     lower_timer_slack()
@@ -84,6 +87,11 @@ def serve(
         if recorder:
             recorder.write()
     return 0
+
+
+def _stdin_is_pipe() -> bool:
+    mode = os.fstat(sys.stdin.fileno()).st_mode
+    return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
 
 
 def _allow_many_connections() -> None:

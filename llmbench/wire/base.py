@@ -21,8 +21,16 @@ class EventStreamDecoder(ABC):
     def feed(self, data: bytes | memoryview) -> list[Event]:
         """Return the events completed by ``data``; after `End` or `Malformed`, none."""
         events: list[Event] = []
-        if not self._closed:
+        if self._closed:
+            return events
+        sole = self._stream.sole(data) if isinstance(data, bytes) else None
+        if sole is None:
             self._read(data, events)
+        else:
+            try:
+                self._decode(sole, events)
+            except UNREADABLE as error:
+                self._reject(sole, error, events)
         return events
 
     def finish(self) -> list[Event]:

@@ -84,12 +84,15 @@ def test_it_ends_with_the_process_that_started_it() -> None:
         (["--host=0.0.0.0"], "the host '0.0.0.0' is not a loopback address"),
         (["--tls-cert=cert.pem"], "TLS needs a certificate and its key"),
         (["--tls-cert=no.pem", "--tls-key=no.pem"], "the certificate 'no.pem' with the key 'no.pem' can't be used"),
+        (["--until-stdin-closes"], "standard input is no pipe"),
         (["--record=/nowhere/at/all"], "the record file '/nowhere/at/all' can't be opened"),
     ],
 )
 def test_what_can_not_be_is_refused_in_a_sentence(options: list[str], message: str) -> None:
     """Exit code 2, one line on standard error, no traceback."""
-    done = subprocess.run([*COMMAND, *options], capture_output=True, text=True, timeout=10, check=False)
+    done = subprocess.run(
+        [*COMMAND, *options], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=10, check=False
+    )
     assert (done.returncode, done.stdout) == (2, "")
     assert message in done.stderr
     assert done.stderr.count("\n") == 1

@@ -154,8 +154,9 @@ def test_an_error_event_is_a_fault(name: str | None) -> None:
     assert decoded(body) == [TextDelta("Rivers"), StreamFault(message="Overloaded", type="overloaded_error")]
 
 
-def test_an_error_object_without_a_type_is_a_fault() -> None:
-    """A gateway's error is recognised although it is no event of this API."""
+def test_an_error_without_its_object_or_its_type_is_a_fault() -> None:
+    """A bare error event is one, and so is a gateway's error although it is no event of this API."""
+    assert decoded(data({"type": "error"})) == [StreamFault(message='{"type":"error"}')]
     assert decoded(data({"error": "bad gateway"})) == [StreamFault(message="bad gateway")]
 
 

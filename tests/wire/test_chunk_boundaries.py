@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -72,10 +73,16 @@ def through_one_buffer(body: bytes, cuts: list[int]) -> Iterator[memoryview]:
         buffer[:] = b"\n" * len(buffer)
 
 
+def event_by_event(body: bytes) -> Iterator[bytes]:
+    """Yield ``body`` in pieces that end with an event, which is how most servers send theirs."""
+    return (match[0] for match in re.finditer(rb".*?\n\n|.+", body, re.DOTALL))
+
+
 def assert_same_however_cut(decoder_type: Callable[[], Decoder], body: bytes, cuts: list[int]) -> None:
     whole = outcome(decoder_type, iter([body]))
 
     assert outcome(decoder_type, through_one_buffer(body, cuts)) == whole
+    assert outcome(decoder_type, event_by_event(body)) == whole
     assert outcome(decoder_type, (body[at : at + 1] for at in range(len(body)))) == whole
 
 

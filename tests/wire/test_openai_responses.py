@@ -135,6 +135,7 @@ def test_a_text_delta_that_is_no_string_is_malformed(delta: object) -> None:
             {"type": "error", "error": {"type": "invalid_request_error", "code": None, "message": "No"}},
             StreamFault(message="No", type="invalid_request_error"),
         ),
+        ({"type": "error"}, StreamFault(message='{"type":"error"}')),
     ],
 )
 def test_an_error_event_is_a_fault(payload: dict[str, Any], fault: StreamFault) -> None:
@@ -160,6 +161,26 @@ def test_an_unknown_type_is_counted(kind: str) -> None:
 
     assert events_of(decoder, [data({"type": kind, "delta": "a", "response": None}), data({"type": kind})]) == []
     assert decoder.unknown_events == 2
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "response.queued",
+        "response.in_progress",
+        "response.output_item.added",
+        "response.content_part.added",
+        "response.reasoning_summary_part.added",
+        "response.output_text.annotation.added",
+        "response.function_call_arguments.done",
+    ],
+)
+def test_bookkeeping_is_known_and_silent(kind: str) -> None:
+    """Events about the parts of a response say nothing that is measured."""
+    decoder = ResponsesDecoder()
+
+    assert events_of(decoder, [data({"type": kind})]) == []
+    assert decoder.unknown_events == 0
 
 
 def test_an_unknown_type_with_a_response_still_identifies_it() -> None:

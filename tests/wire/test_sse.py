@@ -225,6 +225,61 @@ def test_a_stream_of_just_the_limit_is_no_overflow() -> None:
     assert stream.overflow == "stream of more than 16777216 bytes"
 
 
+@pytest.mark.parametrize(
+    ("before", "chunk"),
+    [
+        (b"", b""),
+        (b"", b"data: a"),
+        (b"", b"data: a\n"),
+        (b"", b"data: a\n\n\n"),
+        (b"", b"data: a\ndata: b\n\n"),
+        (b"", b"data: a\n\ndata: b\n\n"),
+        (b"", b"data: a\r\n\n"),
+        (b"", b"data:a\n\n"),
+        (b"", b"event: x\ndata: a\n\n"),
+        (b"", b"data: " + b"x" * MAX_EVENT + b"\n\n"),
+        (b"data: a\n", b"data: b\n\n"),
+        (b"event: x\n", b"data: b\n\n"),
+        (b": comm", b"data: b\n\n"),
+        (b"data: a\n\r", b"data: b\n\n"),
+        (b":\n\n" * (MAX_STREAM // 3), b"data: b\n\n"),
+    ],
+    ids=lambda value: value[:20].decode(),
+)
+def test_a_chunk_that_needs_the_whole_parser_is_no_sole_event(before: bytes, chunk: bytes) -> None:
+    """Part of an event, several, one that others' fields belong to, or one over a cap is left for `feed`."""
+    stream = EventStream()
+    stream.feed(before)
+
+    assert stream.sole(chunk) is None
+
+
+@pytest.mark.parametrize("before", [b"", b"\xef\xbb\xbf\n", b": comment\n\n", b"event: x\r\n\r\n\n", b"data: a\n\n"])
+def test_a_sole_event_is_what_feed_would_return(before: bytes) -> None:
+    """The short way and the long one leave the same state behind."""
+    chunk = b"data: {}\n\n"
+    short, long = EventStream(), EventStream()
+    short.feed(before)
+    long.feed(before)
+
+    assert [(None, short.sole(chunk))] == long.feed(chunk) == [(None, b"{}")]
+    assert short.recognised
+    for rest in (b"\xef\xbb\xbfdata: b\n\n", b"data: c\n\n", b"x" * MAX_EVENT, b"x"):
+        assert short.feed(rest) == long.feed(rest)
+        assert short.overflow == long.overflow
+
+
+def test_a_sole_event_counts_into_the_cap_of_the_stream() -> None:
+    """The stream's cap holds however its events were read."""
+    stream = EventStream()
+    chunk = b"data: " + b"x" * (65_536 - 8) + b"\n\n"
+
+    assert all(stream.sole(chunk) is not None for _ in range(MAX_STREAM // len(chunk)))
+    assert stream.sole(b"data: \n\n") is None
+    stream.feed(b"data: \n\n")
+    assert stream.overflow == "stream of more than 16777216 bytes"
+
+
 LINES = [b"data", b"data: ", b"data:", b"event: ", b"event", b"id: ", b": ", b":", b" ", b"a", b"[DONE]"]
 LINE_ENDS = [b"\n", b"\n\n", b"\r", b"\r\n"]
 ODDITIES = [b"\xef\xbb\xbf", b"\xe2\x80\xa8", b"\x00"]

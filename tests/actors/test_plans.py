@@ -1,0 +1,334 @@
+"""Plans: who is next, who is in flight, and that nothing is lost, doubled or retired on the way."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
+
+from llmbench.actors.due import Key, ModelClock, due_at, key_of
+from llmbench.actors.plans import Batch, Plan, Rotation
+from llmbench.errors import KINDS
+from llmbench.messages import Acknowledged, Deferred, Job, LaneBlocked, LaneReset, Model, NotStored, Profile, Ready
+from tests.stores.documents import NOON, model, moment
+
+PROFILE = Profile(id="default", prompt="Write.", max_tokens=64)
+FRESH = timedelta(minutes=180)
+LANES = ("openai", "groq")
+CATALOGUE = [model(name, provider=lane) for lane in LANES for name in ("a", "b", "C")]
+
+
+def runs(models: Sequence[Model]) -> list[tuple[Model, Profile]]:
+    return [(each, PROFILE) for each in models]
+
+
+def acknowledged(
+    job: Job, *, at: datetime = NOON, kind: str | None = None, retry_after: float | None = None
+) -> Acknowledged:
+    return Acknowledged(
+        outcome_id=job.outcome_id,
+        provider=job.model.provider,
+        model_id=job.model.model_id,
+        ok=kind is None,
+        at=at,
+        error_kind=kind,
+        retry_after=retry_after,
+    )
+
+
+def not_stored(job: Job) -> NotStored:
+    return NotStored(
+        outcome_id=job.outcome_id, provider=job.model.provider, model_id=job.model.model_id, reason="conflict"
+    )
+
+
+def deferred(job: Job) -> Deferred:
+    return Deferred(
+        outcome_id=job.outcome_id, provider=job.model.provider, model_id=job.model.model_id, reason="paused"
+    )
+
+
+def blocked(provider: str, seconds: float, *, lasting: bool = False) -> LaneBlocked:
+    return LaneBlocked(provider=provider, reason="no key", seconds=seconds, lasting=lasting)
+
+
+def next_one(plan: Plan, lane: str = "openai", now: datetime = NOON) -> Job:
+    job = plan.next_job(lane, now)
+    assert job is not None
+    return job
+
+
+def take_all(plan: Plan, lane: str = "openai", now: datetime = NOON) -> list[Job]:
+    """Return all that the plan has for a lane now."""
+    return list(iter(lambda: plan.next_job(lane, now), None))
+
+
+class TestRotation:
+    def test_a_lane_gets_its_own_models_stalest_first(self) -> None:
+        """What was never measured comes before what is stale, and another lane's models never come."""
+        clocks = {
+            ("openai", "a"): ModelClock(last_success=moment(-200)),
+            ("openai", "b"): ModelClock(last_success=moment(-300)),
+        }
+        plan = Rotation(runs(CATALOGUE), clocks, FRESH)
+
+        assert [job.model.model_id for job in take_all(plan)] == ["C", "b", "a"]
+
+    def test_what_is_fresh_is_not_handed_out_but_named_as_next(self) -> None:
+        """The scheduler learns when to look again: at the earliest time that is not now."""
+        clocks = {
+            ("openai", "a"): ModelClock(last_success=moment(-100)),
+            ("openai", "b"): ModelClock(last_success=moment(-170)),
+        }
+        plan = Rotation(runs(CATALOGUE[:2]), clocks, FRESH)
+
+        assert plan.next_job("openai", NOON) is None
+        assert plan.next_due(NOON) == moment(10)
+        assert next_one(plan, now=moment(10)).model.model_id == "b"
+
+    def test_an_acknowledged_success_makes_fresh(self) -> None:
+        """The freshness counts from the time of the run, not from that of its acknowledgement."""
+        plan = Rotation(runs(CATALOGUE[:1]), {}, FRESH)
+        plan.apply(acknowledged(next_one(plan), at=moment(-1)))
+
+        assert plan.next_job("openai", moment(178.9)) is None
+        assert next_one(plan, now=moment(179)).model.model_id == "a"
+
+    def test_only_an_acknowledgement_makes_fresh(self) -> None:
+        """A job that came back unstarted is due as before; one whose result was refused waits a little."""
+        plan = Rotation(runs(CATALOGUE[:1]), {}, FRESH)
+        plan.apply(deferred(next_one(plan)))
+        plan.apply(not_stored(next_one(plan)))
+
+        assert plan.next_job("openai", moment(1)) is None
+        assert plan.due_count(moment(1)) == 0
+        assert next_one(plan, now=moment(6)).model.model_id == "a"
+
+    def test_an_unknown_outcome_changes_nothing(self) -> None:
+        """A late word on a job that nobody waits for frees no model that is in flight by now."""
+        plan = Rotation(runs(CATALOGUE[:1]), {}, FRESH)
+        first = next_one(plan)
+        plan.apply(deferred(first))
+        next_one(plan)
+        plan.apply(acknowledged(first))
+        plan.apply(not_stored(first))
+
+        assert plan.next_job("openai", NOON) is None
+        assert plan.due_count(NOON) == 1
+
+    def test_the_catalogue_can_change_on_the_way(self) -> None:
+        """What left is not handed out again, what came is due now, and a result of what left still counts."""
+        plan = Rotation(runs(CATALOGUE[:2]), {}, FRESH)
+        job = next_one(plan)
+        plan.replace_models(runs(CATALOGUE[1:3]))
+
+        assert {job.model.model_id for job in take_all(plan)} == {"b", "C"}
+        plan.apply(acknowledged(job))
+        plan.replace_models(runs(CATALOGUE[:1]))
+        assert plan.next_job("openai", NOON) is None
+
+    def test_lanes_and_questions_do_not_disturb_it(self) -> None:
+        """It never ends, and what concerns a lane as such changes no model."""
+        plan = Rotation(runs(CATALOGUE), {}, FRESH)
+        for message in (blocked("openai", 1e9, lasting=True), LaneReset(provider="openai"), Ready(provider="openai")):
+            plan.apply(message)
+
+        assert not plan.finished
+        assert len(take_all(plan)) == 3
+
+
+class RotationMachine(RuleBasedStateMachine):
+    """A day in the life of a Rotation, against what is known of it from outside."""
+
+    jobs: Bundle[Job] = Bundle("jobs")
+
+    @initialize(enabled=st.sets(st.sampled_from(range(len(CATALOGUE)))))
+    def begin(self, enabled: set[int]) -> None:
+        self.now = NOON
+        self.flying: dict[str, tuple[Key, datetime]] = {}
+        self.clocks: dict[Key, ModelClock] = {}
+        self.plan = Rotation([], {}, FRESH)
+        self.change_catalogue(enabled)
+
+    @rule(enabled=st.sets(st.sampled_from(range(len(CATALOGUE)))))
+    def change_catalogue(self, enabled: set[int]) -> None:
+        models = [CATALOGUE[index] for index in sorted(enabled)]
+        self.enabled = {key_of(each) for each in models}
+        self.plan.replace_models(runs(models))
+
+    @rule(minutes=st.floats(0, 400))
+    def wait(self, minutes: float) -> None:
+        self.now += timedelta(minutes=minutes)
+
+    @rule(target=jobs, lane=st.sampled_from(LANES))
+    def ask(self, lane: str) -> Job:
+        job = self.plan.next_job(lane, self.now)
+        expected = self._due(lane)
+        if job is None:
+            assert expected == []
+            return Job(outcome_id="none", model=CATALOGUE[0], profile=PROFILE)
+        key = key_of(job.model)
+        assert key in expected, "it is enabled, of this lane, due and not in flight"
+        oldest = min(self._success(each) for each in expected)
+        assert self._success(key) == oldest, "no other that is due has waited longer"
+        assert job.outcome_id not in self.flying
+        self.flying[job.outcome_id] = key, self.now
+        return job
+
+    def _due(self, lane: str) -> list[Key]:
+        busy = {key for key, _at in self.flying.values()}
+        clocks = {key: self.clocks.get(key, ModelClock()) for key in self.enabled - busy if key[0] == lane}
+        return [key for key, clock in clocks.items() if due_at(key, clock, FRESH) <= self.now]
+
+    def _success(self, key: Key) -> datetime:
+        return self.clocks.get(key, ModelClock()).last_success or moment(-1e6)
+
+    @rule(job=consumes(jobs), kind=st.none() | st.sampled_from(KINDS), retry_after=st.none() | st.floats(0, 1e9))
+    def acknowledge(self, job: Job, kind: str | None, retry_after: float | None) -> None:
+        message = acknowledged(job, at=self.now, kind=kind, retry_after=retry_after)
+        self.plan.apply(message)
+        if known := self.flying.pop(job.outcome_id, None):
+            self.clocks[known[0]] = self.clocks.get(known[0], ModelClock()).after(message)
+
+    @rule(job=consumes(jobs))
+    def refuse(self, job: Job) -> None:
+        self.plan.apply(not_stored(job))
+        if known := self.flying.pop(job.outcome_id, None):
+            self.clocks[known[0]] = self.clocks.get(known[0], ModelClock()).after_refusal(known[1])
+
+    @rule(job=consumes(jobs))
+    def give_back(self, job: Job) -> None:
+        self.plan.apply(deferred(job))
+        self.flying.pop(job.outcome_id, None)
+
+    @invariant()
+    def no_model_is_in_flight_twice(self) -> None:
+        flying = Counter(key for key, _at in self.flying.values())
+        assert all(count == 1 for count in flying.values())
+
+    @invariant()
+    def it_says_when_to_look_again(self) -> None:
+        at = self.plan.next_due(self.now)
+        waiting = self.enabled - {key for key, _at in self.flying.values()}
+        later = [due_at(key, self.clocks.get(key, ModelClock()), FRESH) for key in waiting]
+        assert at == min((each for each in later if each > self.now), default=None)
+
+    def teardown(self) -> None:
+        """In the end everything that is enabled gets its turn once more: nothing was retired or lost."""
+        for outcome_id, (key, _at) in self.flying.items():
+            lane, name = key
+            self.plan.apply(Deferred(outcome_id=outcome_id, provider=lane, model_id=name, reason="over"))
+        much_later = self.now + timedelta(days=2)
+        seen = [key_of(job.model) for lane in LANES for job in take_all(self.plan, lane, much_later)]
+        assert sorted(seen) == sorted(self.enabled)
+
+
+TestRotationMachine = RotationMachine.TestCase
+TestRotationMachine.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+
+
+class TestBatch:
+    def test_each_run_is_handed_out_once_and_then_it_is_finished(self) -> None:
+        """In the given order, by lane; finished is when the last outcome is settled, not when it is handed out."""
+        batch = Batch(runs(CATALOGUE), "bench")
+        jobs = take_all(batch)
+
+        assert [job.model.model_id for job in jobs] == ["a", "b", "C"]
+        assert {job.role for job in jobs} == {"bench"}
+        jobs += take_all(batch, "groq")
+        assert batch.next_due(NOON) is None
+        for job in jobs:
+            assert not batch.finished
+            batch.apply(acknowledged(job, kind="timeout"))
+        assert batch.finished
+        assert (batch.done, batch.total, batch.given_up) == (6, 6, {})
+
+    def test_without_runs_it_is_finished(self) -> None:
+        """Nothing due is a round that is over."""
+        assert Batch([], "scheduled").finished
+
+    def test_a_refused_outcome_is_settled_too(self) -> None:
+        """The run was made; that the store would not have it is told elsewhere."""
+        batch = Batch(runs(CATALOGUE[:1]), "demo")
+        batch.apply(not_stored(next_one(batch)))
+
+        assert batch.finished
+        assert batch.done == 1
+
+    def test_a_model_is_not_in_flight_twice(self) -> None:
+        """Several runs of one model follow each other; another model may go on beside them."""
+        batch = Batch(runs([CATALOGUE[0], CATALOGUE[0], CATALOGUE[1]]), "bench")
+        first = next_one(batch)
+
+        assert [job.model.model_id for job in take_all(batch)] == ["b"]
+        batch.apply(acknowledged(first))
+        assert [job.model.model_id for job in take_all(batch)] == ["a"]
+
+    def test_overlap_lets_runs_of_one_model_go_on_together(self) -> None:
+        """A bench that asks for it measures a model under load of its own."""
+        batch = Batch(runs([CATALOGUE[0]] * 3), "bench", overlap=True)
+
+        assert len({job.outcome_id for job in take_all(batch)}) == 3
+
+    def test_a_deferred_run_is_the_next_one_again(self) -> None:
+        """A job that a lane gave back is not lost, and keeps its id and its place."""
+        batch = Batch(runs(CATALOGUE[:3]), "bench")
+        first = next_one(batch)
+        batch.apply(deferred(first))
+
+        assert [job.outcome_id for job in take_all(batch)][0] == first.outcome_id
+        assert not batch.finished
+
+    @pytest.mark.parametrize("message", [blocked("openai", 900, lasting=True), blocked("openai", 121)])
+    def test_a_lane_that_is_closed_for_long_is_given_up(self, message: LaneBlocked) -> None:
+        """What that lane has not started is not waited for, and the reason is kept; other lanes go on."""
+        batch = Batch(runs(CATALOGUE), "bench")
+        running = next_one(batch)
+        batch.apply(message)
+
+        assert batch.next_job("openai", NOON) is None
+        assert batch.given_up == {"openai": (2, "no key")}
+        assert len(take_all(batch, "groq")) == 3
+        batch.apply(acknowledged(running))
+        assert batch.done == 1
+
+    def test_a_short_pause_is_waited_for(self) -> None:
+        """Two minutes are worth waiting; nothing is given up."""
+        batch = Batch(runs(CATALOGUE), "bench")
+        batch.apply(blocked("openai", 120))
+
+        assert len(take_all(batch)) == 3
+
+    def test_what_a_closed_lane_gives_back_is_given_up_as_well(self) -> None:
+        """A job that was on its way when the lane closed counts with the others, under the first reason."""
+        batch = Batch(runs(CATALOGUE[:3]), "bench")
+        job = next_one(batch)
+        batch.apply(blocked("openai", 900, lasting=True))
+        batch.apply(
+            LaneBlocked(provider="openai", reason="something later", seconds=900, lasting=True),
+        )
+        batch.apply(deferred(job))
+
+        assert batch.given_up == {"openai": (3, "no key")}
+        assert batch.finished
+
+    @given(st.lists(st.tuples(st.sampled_from(LANES), st.sampled_from(["ok", "refused", "back", "close", "late"]))))
+    def test_every_run_is_made_or_given_up_in_any_case(self, steps: list[tuple[str, str]]) -> None:
+        """Whatever happens on the way, the accounts balance in the end and no run is counted twice."""
+        batch = Batch(runs(CATALOGUE * 2), "bench")
+        for lane, step in itertools.chain(steps, itertools.product(LANES, ["ok"] * 6)):
+            job = batch.next_job(lane, NOON)
+            if step == "close":
+                batch.apply(blocked(lane, 900, lasting=True))
+            if job is not None:
+                batch.apply({"refused": not_stored, "back": deferred}.get(step, acknowledged)(job))
+                batch.apply(acknowledged(job)) if step in ("ok", "late") else None
+
+        assert batch.finished
+        assert batch.done + sum(count for count, _reason in batch.given_up.values()) == batch.total == 12

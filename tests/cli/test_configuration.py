@@ -1,0 +1,91 @@
+"""`llmbench config`: everything that is wrong at once, or what the configuration amounts to."""
+
+from __future__ import annotations
+
+from tests.cli.conftest import Program
+
+LOCAL = """\
+[providers.local]
+kind = "openai-compatible"
+base_url = "http://127.0.0.1:9/v1"
+models = ["a", "b"]
+"""
+KEY = "sk-test-0123456789abcdefghij"
+
+
+def test_a_good_configuration_is_summed_up(program: Program) -> None:
+    """Where it comes from, who is enabled, how much is listed, where the rows go; nothing is created for that."""
+    path = program.configure(LOCAL + "\n[providers.openai]\n")
+    assert program.ok("config", "check", env={"OPENAI_API_KEY": KEY}) == (
+        0,
+        f"OK: {path}: 2 providers enabled (openai, local), 2 models listed, sqlite store in {program.database}\n",
+        "",
+    )
+    assert not program.database.exists()
+
+
+def test_a_named_file_is_checked(program: Program) -> None:
+    """And not the one in the current folder."""
+    program.configure("nonsense")
+    path = program.home / "other.toml"
+    path.write_text(LOCAL)
+    result = program.ok("config", "check", "--config", "other.toml")
+    assert result.out.startswith("OK: other.toml: 1 provider enabled (local), 2 models listed, ")
+
+
+def test_the_environment_counts(program: Program) -> None:
+    """No file is needed if the variables say enough."""
+    variables = {"BENCHMARK_PROVIDERS": "groq", "BENCHMARK_MODELS": "llama", "GROQ_API_KEY": KEY}
+    result = program.ok("config", "check", env=variables)
+    assert result.out.startswith(
+        "OK: the built-in defaults: 1 provider enabled (groq), 1 model listed in BENCHMARK_MODELS, "
+    )
+
+
+def test_every_problem_is_told(program: Program) -> None:
+    """One line for each, on standard error, with the key and what to do."""
+    path = program.configure('[schedule]\nfresh_minutes = "soon"\n[providers.groq]\nconcurency = 2\n')
+    assert program.refused("config", "check").splitlines() == [
+        f"{path}: schedule.fresh_minutes must be a number from 0.1 to 525600, not 'soon'",
+        f"{path}: providers.groq.concurency is not a known key: rename it to 'concurrency', or remove it",
+    ]
+
+
+def test_a_missing_key_is_a_problem(program: Program) -> None:
+    """So is a store that this version does not have: the engine would refuse to start, so the check does."""
+    path = program.configure("[providers.openai]\n[providers.groq]\n")
+    sentences = program.refused("config", "check", env={"GROQ_API_KEY": KEY, "MONGODB_URI": "mongodb://h"}).splitlines()
+    assert [sentence.partition(":")[0] for sentence in sentences] == [
+        "environment variable 'MONGODB_URI' asks for the MongoDB store, which this version does not have",
+        str(path),
+    ]
+    assert sentences[1] == (
+        f"{path}: providers.openai.api_key_env: environment variable 'OPENAI_API_KEY' is not set: set it to the key, "
+        "or take the provider out with enabled = false"
+    )
+
+
+def test_nothing_enabled_is_a_problem(program: Program) -> None:
+    """An engine without a provider has nothing to do; the sentence says how to enable one."""
+    assert program.refused("config", "check").startswith("no provider is enabled: set a provider's key variable")
+
+
+def test_what_is_shown_can_be_loaded_again(program: Program) -> None:
+    """The effective configuration is a config.toml itself, and has no secret in it."""
+    program.configure(LOCAL + "\n[providers.openai]\n")
+    shown = program.ok("config", "show", env={"OPENAI_API_KEY": KEY, "FRESH_MINUTES": "7"})
+    assert KEY not in shown.out
+    assert 'api_key_env = "OPENAI_API_KEY"  # set\n' in shown.out
+    assert "fresh_minutes = 7  # from the environment variable FRESH_MINUTES\n" in shown.out
+    path = program.home / "shown.toml"
+    path.write_text(shown.out, encoding="utf-8")
+    again = program.ok("config", "show", "--config", path, env={"OPENAI_API_KEY": KEY})
+    assert "fresh_minutes = 7\n" in again.out
+    assert again.out.partition("[providers")[2] == shown.out.partition("[providers")[2]
+
+
+def test_a_problem_never_repeats_a_key(program: Program) -> None:
+    """A key that was pasted into the file by mistake is not shown to whoever reads the error."""
+    program.configure(f'[providers.openai]\napi_key_env = "{KEY}"\n')
+    for action in ("check", "show"):
+        assert KEY not in program.refused("config", action)

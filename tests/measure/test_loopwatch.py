@@ -1,0 +1,94 @@
+"""The event loop's own watch: how long it was away, and since when it was blind."""
+
+from __future__ import annotations
+
+from time import perf_counter_ns
+
+import anyio
+import anyio.lowlevel
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmbench.measure.loopwatch import LoopWatch, current_watch
+from tests.measure.support import MS, stall
+
+HOUR = 3600 * 1_000_000_000
+"""Far longer than any real absence of a test's loop."""
+
+
+async def test_a_blocking_call_is_seen() -> None:
+    """30 ms of blocking are the worst absence of everything that was going on meanwhile."""
+    start = perf_counter_ns()
+    stall(0.03)
+    await anyio.lowlevel.checkpoint()
+    await anyio.lowlevel.checkpoint()
+    assert current_watch().worst_since(start) >= 30 * MS
+
+
+async def test_the_current_iteration_counts() -> None:
+    """A run that ends right behind the blocking call has seen it, though the loop has not come round yet."""
+    start = perf_counter_ns()
+    stall(0.03)
+    assert current_watch().worst_since(start) >= 30 * MS
+
+
+async def test_what_was_before_does_not_count() -> None:
+    """Blocking of 200 ms is not charged to a run that begins behind it."""
+    stall(0.2)
+    await anyio.lowlevel.checkpoint()
+    await anyio.lowlevel.checkpoint()
+    start = perf_counter_ns()
+    await anyio.sleep(0.01)
+    assert current_watch().worst_since(start) < 200 * MS
+
+
+async def test_waiting_is_no_absence() -> None:
+    """An idle loop looks at its sockets all the time."""
+    start = perf_counter_ns()
+    await anyio.sleep(0.2)
+    assert current_watch().worst_since(start) < 200 * MS
+
+
+@given(st.lists(st.tuples(st.integers(1, 50), st.integers(0, 50)), min_size=1, max_size=60), st.integers(0, 1500))
+def test_the_worst_of_any_stretch_is_remembered(absences: list[tuple[int, int]], start: int) -> None:
+    """Whatever is forgotten on the way, the answer is the longest absence that ended since the start."""
+    watch = LoopWatch()
+    ended, seen = 0, list[tuple[int, int]]()
+    for step, absence in absences:
+        ended += step
+        watch._note_absence(ended, absence * HOUR)
+        seen.append((ended, absence * HOUR))
+    expected = max((absence for end, absence in seen if end >= start), default=0)
+    found = watch.worst_since(start)
+    watch.close()
+    assert found == expected or found < HOUR > expected
+
+
+async def test_a_loop_that_waited_is_blind_since_it_woke_up() -> None:
+    """What is read behind a wait arrived as the wait ended."""
+    before = perf_counter_ns()
+    await anyio.sleep(0.05)
+    assert before + 49 * MS <= current_watch().blind_since_ns <= perf_counter_ns()
+
+
+async def test_a_loop_that_was_away_is_blind_since_before_that() -> None:
+    """What is read behind a blocking call may be as old as the call; one turn later it can't be any more."""
+    watch = current_watch()
+    await anyio.sleep(0.01)
+    before = perf_counter_ns()
+    stall(0.03)
+    await anyio.lowlevel.checkpoint()
+    assert watch.blind_since_ns <= before
+    await anyio.lowlevel.checkpoint()
+    assert watch.blind_since_ns >= before + 30 * MS
+
+
+def test_another_loop_is_refused() -> None:
+    """On a loop without a watch no row could say how good its stamps are, and the error says how to start it."""
+
+    async def ask() -> None:
+        current_watch()
+
+    with pytest.raises(RuntimeError, match="BACKEND_OPTIONS"):
+        anyio.run(ask)
