@@ -7,7 +7,7 @@ import sys
 
 def main() -> None:
     """Run llmbench and exit with its code."""
-    from llmbench.cli.main import main as run  # noqa: PLC0415  nothing is loaded before it is asked for
+    from llmbench.cli.main import main as run
 
     sys.exit(run())
 

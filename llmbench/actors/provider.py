@@ -193,6 +193,9 @@ class ProviderActor:
         except anyio.get_cancelled_exc_class():
             await self._last_words(job, attempt.cancelled())
             raise
+        except Exception:
+            self._give_back(job, "the lane crashed")  # or the plan would take it for in flight for ever
+            raise
         finally:
             self.in_flight -= 1
         await self._learn(outcome)

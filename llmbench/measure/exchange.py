@@ -21,7 +21,7 @@ import httpx2
 import msgspec
 
 from llmbench.measure.loopwatch import current_watch
-from llmbench.measure.response import ResponseReader
+from llmbench.measure.response import MAX_QUEUED_BYTES, ResponseReader, ResponseTooLarge
 from llmbench.measure.stamps import Read, StampedStream
 
 Phase = Literal["resolve", "connect", "tls", "send", "headers", "body"]
@@ -30,6 +30,9 @@ _DELIVERY_SECONDS = 0.1
 _DELIVERY_PIECES = 16
 """Body pieces are decoded together: their stamps are taken already, and a decoder that runs for several at a time
 costs half as much as one that runs for each. Nobody who watches can tell a tenth of a second."""
+
+_MAX_ERROR_BYTES = 1024 * 1024
+"""Of an error's body, this much is enough to quote."""
 
 _HAPPY_EYEBALLS_SECONDS = 0.25  # RFC 8305's recommended connection attempt delay
 
@@ -294,15 +297,22 @@ class Exchange:
             raise self._error
 
     async def pieces(self) -> AsyncIterator[bytes]:
-        """Yield the body's pieces without their stamps, for an SDK that reads an error body."""
+        """Yield the body's pieces without their stamps, for an SDK that reads an error body.
+
+        An error's body ends where it is of no more use; any other raises `ResponseTooLarge` at the cap.
+        """
         assert self._reader is not None, "send first"
+        taken = 0
         while True:
             for _read, piece in self._reader.take():
+                taken += len(piece)
                 yield piece
             if self._error is not None:
                 raise self._error
-            if self._over:
+            if self._over or (taken > _MAX_ERROR_BYTES and self._reader.status >= 400):
                 return
+            if taken > MAX_QUEUED_BYTES:
+                raise ResponseTooLarge(f"the response's body is larger than {MAX_QUEUED_BYTES // 2**20} MiB")
             await self._wait()
 
     async def _wait(self) -> None:
@@ -326,5 +336,6 @@ class Exchange:
         """Close the connection and stop the clocks. Harmless if it is closed already."""
         if not self._closed:
             self._closed = True
+            self._deliver()  # a run that is cut off keeps all that had arrived by then
             self._disconnect()
             self.lag_ns = self._watch.worst_since(self.timeline.started_ns)

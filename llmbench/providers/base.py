@@ -64,6 +64,7 @@ class SdkEndpoint:
     def __init__(self, base_url: str, *, ca_file: Path | None = None, kernel: bool = True) -> None:
         self.url = httpx2.URL(base_url)
         self.transport = StampedTransport(ca_file=ca_file, kernel=kernel)
+        self.transport.prepare(self.url)
         self.client = httpx2.AsyncClient(transport=self.transport, trust_env=False, follow_redirects=False)
 
     def exchange(self, limits: Limits) -> Exchange:

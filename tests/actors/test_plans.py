@@ -15,7 +15,18 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initial
 from llmbench.actors.due import Key, ModelClock, due_at, key_of
 from llmbench.actors.plans import Batch, Plan, Rotation
 from llmbench.errors import KINDS
-from llmbench.messages import Acknowledged, Deferred, Job, LaneBlocked, LaneReset, Model, NotStored, Profile, Ready
+from llmbench.messages import (
+    Acknowledged,
+    Deferred,
+    Job,
+    LaneBlocked,
+    LaneReset,
+    Model,
+    NotStored,
+    Profile,
+    Ready,
+    SchedulerMessage,
+)
 from tests.stores.documents import NOON, model, moment
 
 PROFILE = Profile(id="default", prompt="Write.", max_tokens=64)
@@ -56,6 +67,16 @@ def deferred(job: Job) -> Deferred:
 
 def blocked(provider: str, seconds: float, *, lasting: bool = False) -> LaneBlocked:
     return LaneBlocked(provider=provider, reason="no key", seconds=seconds, lasting=lasting)
+
+
+def settled(job: Job, how: str) -> SchedulerMessage:
+    match how:
+        case "refused":
+            return not_stored(job)
+        case "back":
+            return deferred(job)
+        case _:
+            return acknowledged(job)
 
 
 def next_one(plan: Plan, lane: str = "openai", now: datetime = NOON) -> Job:
@@ -282,7 +303,7 @@ class TestBatch:
         first = next_one(batch)
         batch.apply(deferred(first))
 
-        assert [job.outcome_id for job in take_all(batch)][0] == first.outcome_id
+        assert next_one(batch).outcome_id == first.outcome_id
         assert not batch.finished
 
     @pytest.mark.parametrize("message", [blocked("openai", 900, lasting=True), blocked("openai", 121)])
@@ -327,8 +348,9 @@ class TestBatch:
             if step == "close":
                 batch.apply(blocked(lane, 900, lasting=True))
             if job is not None:
-                batch.apply({"refused": not_stored, "back": deferred}.get(step, acknowledged)(job))
-                batch.apply(acknowledged(job)) if step in ("ok", "late") else None
+                batch.apply(settled(job, step))
+                if step == "late":
+                    batch.apply(acknowledged(job))
 
         assert batch.finished
         assert batch.done + sum(count for count, _reason in batch.given_up.values()) == batch.total == 12

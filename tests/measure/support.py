@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import msgspec
-from anyio.abc import SocketAttribute, SocketStream
-from anyio.streams.tls import TLSListener
+from anyio.abc import ByteStream, SocketAttribute
+from anyio.streams.tls import TLSStream
 
 from llmbench.measure.stamps import Read
 from llmbench.measure.timer import StreamTimer
@@ -23,12 +24,19 @@ MS = 1_000_000
 DONE = b"data: [DONE]\n\n"
 LOOPBACK = "127.0.0.1"
 
-Script = Callable[[SocketStream], Awaitable[None]]
+Script = Callable[[ByteStream], Awaitable[None]]
 
 
 def stall(seconds: float) -> None:
     """Keep the event loop from running, as careless code does."""
     time.sleep(seconds)
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Let the event loop go round until the condition holds; at most five seconds."""
+    with anyio.fail_after(5):
+        while not condition():
+            await anyio.lowlevel.checkpoint()
 
 
 # streams made by hand
@@ -103,6 +111,10 @@ class Inbox:
         self._changed.set()
         self._changed = anyio.Event()
 
+    async def count(self, reads: int) -> None:
+        """Wait for so many reads."""
+        await self.until(lambda: len(self.reads) >= reads)
+
     async def until(self, condition: Callable[[], object]) -> None:
         """Wait until something came that makes the condition true."""
         with anyio.fail_after(5):
@@ -137,7 +149,7 @@ def open_sockets() -> set[str]:
 # servers
 
 
-async def read_request(stream: SocketStream) -> bytes:
+async def read_request(stream: ByteStream) -> bytes:
     """Return one request, head and body."""
     received = b""
     while b"\r\n\r\n" not in received:
@@ -154,25 +166,24 @@ async def serving(script: Script, tls: ssl.SSLContext | None = None) -> AsyncIte
     """Run a server on loopback that gives each connection to ``script`` and then closes it; yield its address."""
     listener: Any = await anyio.create_tcp_listener(local_host=LOOPBACK)
     port = listener.extra(SocketAttribute.local_port)
-    served = TLSListener(listener, tls) if tls else listener
 
-    async def handle(stream: SocketStream) -> None:
-        async with stream:
+    async def handle(plain: ByteStream) -> None:
+        async with plain:
             try:
-                await script(stream)
-            except (anyio.EndOfStream, anyio.BrokenResourceError):
+                await script(plain if tls is None else await TLSStream.wrap(plain, server_side=True, ssl_context=tls))
+            except (ssl.SSLError, anyio.EndOfStream, anyio.BrokenResourceError):
                 return  # the client closed first, as many tests want it to
 
-    async with served, anyio.create_task_group() as tasks:
-        tasks.start_soon(served.serve, handle)
-        yield f"{'https' if tls else 'http'}://{LOOPBACK}:{port}"
+    async with listener, anyio.create_task_group() as tasks:
+        tasks.start_soon(listener.serve, handle)
+        yield f"{'http' if tls is None else 'https'}://{LOOPBACK}:{port}"
         tasks.cancel_scope.cancel()
 
 
 def answering(*pieces: bytes) -> Script:
     """Return a script that reads a request and answers with these bytes, a segment each."""
 
-    async def script(stream: SocketStream) -> None:
+    async def script(stream: ByteStream) -> None:
         await read_request(stream)
         for piece in pieces:
             await stream.send(piece)

@@ -11,12 +11,12 @@ from urllib.parse import urlsplit
 import anyio
 import httpx2
 import pytest
-from anyio.abc import SocketAttribute, SocketStream
+from anyio.abc import ByteStream, SocketAttribute
 
 from llmbench.measure.exchange import Exchange, Limits, current_exchange
 from llmbench.measure.response import ResponseTooLarge
 from llmbench.measure.stamps import Read, kernel_stamps_available
-from tests.measure.support import MS, STREAM_HEAD, answering, open_sockets, read_request, serving, stall
+from tests.measure.support import MS, STREAM_HEAD, Script, answering, open_sockets, read_request, serving, stall, until
 
 REQUEST = b"GET / HTTP/1.1\r\nhost: test\r\n\r\n"
 SHORT = Limits(connect=2.0, idle=0.15)
@@ -135,8 +135,7 @@ async def test_a_body_that_came_before_it_was_wanted_is_not_lost() -> None:
     async with serving(answering(STREAM_HEAD + b"early, ", b"late [DONE]")) as url, connected(url) as exchange:
         await exchange.send(REQUEST, b"")
         await exchange.head()
-        while not exchange.timeline.ended_ns:
-            await anyio.sleep(0.001)
+        await until(lambda: exchange.timeline.ended_ns)
         await exchange.consume(sink)
     assert sink.data == b"early, late [DONE]"
     assert exchange.timeline.ended_ns == sink.pieces[-1][0].stamp_ns
@@ -146,7 +145,7 @@ async def test_a_sink_that_has_enough_ends_the_exchange() -> None:
     """The run ends with the piece that satisfied it, and the server, which would go on, loses the connection."""
     gone = anyio.Event()
 
-    async def endless(stream: SocketStream) -> None:
+    async def endless(stream: ByteStream) -> None:
         await read_request(stream)
         await stream.send(STREAM_HEAD + b"text [DONE]")
         with pytest.raises((anyio.EndOfStream, anyio.BrokenResourceError)):
@@ -165,7 +164,7 @@ async def test_the_end_is_the_last_bytes_arrival_not_the_connections_end() -> No
     """A body without a length ends with the connection, but what it said was said before."""
     sink = Sink()
 
-    async def lingering(stream: SocketStream) -> None:
+    async def lingering(stream: ByteStream) -> None:
         await read_request(stream)
         await stream.send(STREAM_HEAD + b"text")
         await anyio.sleep(0.1)
@@ -179,7 +178,7 @@ async def test_what_a_server_says_unasked_is_ignored() -> None:
     """Bytes before the request are no response to it."""
     sink = Sink()
 
-    async def forward(stream: SocketStream) -> None:
+    async def forward(stream: ByteStream) -> None:
         await stream.send(b"220 welcome\r\n")
         await answering(STREAM_HEAD + b"text")(stream)
 
@@ -203,14 +202,7 @@ async def test_a_sink_that_raises_is_heard_where_the_run_waits() -> None:
         async with connected(url) as exchange:
             with pytest.raises(ZeroDivisionError, match="text"):
                 await conversation(exchange, Broken())
-        await until_closed(before, extra=1)
-
-
-async def until_closed(before: set[str], *, extra: int = 0) -> None:
-    """Wait until no more sockets are open than before, the server's listener apart."""
-    with anyio.fail_after(5):
-        while len(open_sockets()) > len(before) + extra:
-            await anyio.sleep(0.005)
+        await until(lambda: len(open_sockets() - before) == 1)  # that of the server's listener
 
 
 # silence
@@ -227,7 +219,7 @@ async def test_silence_before_the_head_is_a_timeout() -> None:
     assert perf_counter_ns() - exchange.timeline.request_written_ns >= 150 * MS
 
 
-async def mute(stream: SocketStream) -> None:
+async def mute(stream: ByteStream) -> None:
     await anyio.sleep_forever()
 
 
@@ -235,7 +227,7 @@ async def test_silence_inside_the_body_is_a_timeout() -> None:
     """What came before it has been handed on."""
     sink = Sink()
 
-    async def stalling(stream: SocketStream) -> None:
+    async def stalling(stream: ByteStream) -> None:
         await answering(STREAM_HEAD + b"some")(stream)
         await mute(stream)
 
@@ -249,7 +241,7 @@ async def test_each_byte_starts_the_silence_anew() -> None:
     """A body that takes twice the idle limit, and is never silent for as long, is fine."""
     sink = Sink()
 
-    async def slow(stream: SocketStream) -> None:
+    async def slow(stream: ByteStream) -> None:
         await answering(STREAM_HEAD)(stream)
         for _ in range(8):
             await anyio.sleep(0.05)
@@ -263,8 +255,8 @@ async def test_each_byte_starts_the_silence_anew() -> None:
 # broken connections
 
 
-def resetting(*pieces: bytes) -> object:
-    async def script(stream: SocketStream) -> None:
+def resetting(*pieces: bytes) -> Script:
+    async def script(stream: ByteStream) -> None:
         await answering(*pieces)(stream)
         linger = b"\x01\0\0\0\0\0\0\0"
         stream.extra(SocketAttribute.raw_socket).setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
@@ -311,7 +303,7 @@ async def test_trouble_behind_a_satisfied_sink_is_no_trouble() -> None:
 async def test_a_request_to_a_lost_connection_is_a_write_error() -> None:
     """The server hung up before it was asked."""
 
-    async def hang_up(stream: SocketStream) -> None:
+    async def hang_up(stream: ByteStream) -> None:
         await resetting_now(stream)
 
     async with serving(hang_up) as url, connected(url) as exchange:
@@ -320,7 +312,7 @@ async def test_a_request_to_a_lost_connection_is_a_write_error() -> None:
             await exchange.send(REQUEST, bytes(1 << 20))
 
 
-async def resetting_now(stream: SocketStream) -> None:
+async def resetting_now(stream: ByteStream) -> None:
     linger = b"\x01\0\0\0\0\0\0\0"
     stream.extra(SocketAttribute.raw_socket).setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
 
@@ -341,10 +333,10 @@ async def test_a_body_can_be_read_without_stamps() -> None:
         assert await body_of(exchange) == b"abcdef"
 
 
-def shouting(status: bytes, mebibytes: int) -> object:
+def shouting(status: bytes, mebibytes: int) -> Script:
     """Return a script that answers with a body of that size."""
 
-    async def script(stream: SocketStream) -> None:
+    async def script(stream: ByteStream) -> None:
         await answering(b"HTTP/1.1 " + status + b"\r\n\r\n")(stream)
         for _ in range(mebibytes):
             await stream.send(bytes(1 << 20))

@@ -101,11 +101,11 @@ async def test_a_read_behind_a_step_says_that_its_stamp_is_ours(wall: Step, monk
     with tcp_pair() as (ours, peer):
         stream = StampedStream(ours, inbox)
         peer.send(b"before")
-        await inbox.until(lambda: inbox.reads)
+        await inbox.count(1)
         wall(HOUR)
         sent = perf_counter_ns()
         peer.send(b"behind")
-        await inbox.until(lambda: len(inbox.reads) == 2)
+        await inbox.count(2)
         stream.close()
     (before, _), (behind, _) = inbox.reads
     assert before.kernel
@@ -121,7 +121,7 @@ async def test_without_the_kernels_stamps_all_is_on_the_user_clock(monkeypatch: 
         stream = StampedStream(ours, inbox)
         asked = ours.getsockopt(socket.SOL_SOCKET, stamps._SO_TIMESTAMPNS)
         peer.send(b"hello")
-        await inbox.until(lambda: inbox.reads)
+        await inbox.count(1)
         stream.close()
     assert asked == 0
     assert not inbox.reads[0][0].kernel

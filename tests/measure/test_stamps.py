@@ -27,7 +27,7 @@ class Line:
 
     async def read(self) -> Read:
         """Wait for the first read and return it."""
-        await self.inbox.until(lambda: self.inbox.reads)
+        await self.inbox.count(1)
         return self.inbox.reads[0][0]
 
 
@@ -115,7 +115,7 @@ async def test_a_read_behind_a_wait_leaves_little_doubt(ends: Ends) -> None:
     for number in range(9):
         await anyio.sleep(0.005)
         line.peer.send(b"x")
-        await line.inbox.until(lambda wanted=number + 1: len(line.inbox.reads) == wanted)
+        await line.inbox.count(number + 1)
     doubts = sorted(read.doubt_ns for read, _data in line.inbox.reads)
     assert doubts[4] < MS
     line.stream.close()
@@ -127,7 +127,7 @@ async def test_stamps_of_one_stream_never_run_backwards(ends: Ends) -> None:
     line = Line(*ends)
     for number in range(100):
         line.peer.send(b"x")
-        await line.inbox.until(lambda wanted=number + 1: len(line.inbox.data) == wanted)
+        await line.inbox.count(number + 1)
     stamps = [read.stamp_ns for read, _data in line.inbox.reads]
     assert stamps == sorted(stamps)
     line.stream.close()

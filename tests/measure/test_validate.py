@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from llmbench.measure.exchange import Timeline
@@ -19,7 +20,7 @@ THOUGHT = (read_at(100), thought("hm"))
 
 def judged(*pieces: tuple[Read, bytes], mode: str = "chat", ended_ms: float = 540, **changes: Any) -> Verdict:
     """Return the verdict on a stream of these pieces under a profile of 100 tokens."""
-    profile = Profile(**({"id": "test", "prompt": "x", "max_tokens": 100} | changes))
+    profile = msgspec.structs.replace(Profile(id="test", prompt="x", max_tokens=100), **changes)
     timer = timed(*pieces)
     timeline = Timeline(started_ns=0, request_written_ns=40 * MS, ended_ns=round(ended_ms * MS))
     return validate(timer, measure(timeline, timer, now_ns=1000 * MS, lag_ns=0), profile, mode)

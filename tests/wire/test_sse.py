@@ -242,7 +242,7 @@ def test_a_stream_of_just_the_limit_is_no_overflow() -> None:
         (b"event: x\n", b"data: b\n\n"),
         (b": comm", b"data: b\n\n"),
         (b"data: a\n\r", b"data: b\n\n"),
-        (b":\n\n" * (MAX_STREAM // 3), b"data: b\n\n"),
+        ((b":" * 65_534 + b"\n\n") * (MAX_STREAM // 65_536), b"data: b\n\n"),
     ],
     ids=lambda value: value[:20].decode(),
 )

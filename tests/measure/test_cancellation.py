@@ -1,0 +1,128 @@
+"""K18: a run that is cancelled at any of its awaits leaves nothing behind."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Coroutine, Generator, Iterator
+from pathlib import Path
+from types import coroutine
+from typing import Any
+
+import anyio
+import pytest
+import trustme
+
+from llmbench.measure.exchange import Exchange, Limits, current_exchange
+from llmbench.measure.transport import StartGate
+from llmbench.messages import Failure, Outcome, Sample
+from llmbench.simulator import SpawnedSimulator, spawn_simulator
+from tests.measure.support import open_sockets
+from tests.runs import CHAT, MESSAGES, QUICK, Family, attempt, base_url, job, opened, profile
+
+MOST_AWAITS = 60
+
+
+class Stepped:
+    """Runs a coroutine and cancels a scope as it suspends for the n-th time; counts how often it did."""
+
+    def __init__(self, inner: Coroutine[Any, Any, Outcome], scope: anyio.CancelScope, cancel_at: int) -> None:
+        self.suspensions = 0
+        self._inner = inner
+        self._scope = scope
+        self._cancel_at = cancel_at
+
+    @coroutine
+    def run(self) -> Generator[Any, Any, Outcome]:
+        """Await it, passing on what the event loop sends and throws."""
+        step = self._inner.send
+        argument: Any = None
+        while True:
+            try:
+                awaited = step(argument)
+            except StopIteration as finished:
+                outcome: Outcome = finished.value
+                return outcome
+            self.suspensions += 1
+            if self.suspensions == self._cancel_at:
+                self._scope.cancel()
+            try:
+                argument = yield awaited
+                step = self._inner.send
+            except BaseException as error:  # noqa: BLE001  a cancellation, above all: the coroutine gets it as it is
+                argument = error
+                step = self._inner.throw
+
+
+@pytest.fixture(scope="module")
+def tls_simulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SpawnedSimulator]:
+    """A simulator that serves TLS with a certificate of an authority of its own."""
+    folder = tmp_path_factory.mktemp("tls")
+    ca = trustme.CA()
+    certificate = ca.issue_cert("127.0.0.1")
+    ca.cert_pem.write_to_path(folder / "ca.pem")
+    certificate.private_key_and_cert_chain_pem.write_to_path(folder / "server.pem")
+    server = str(folder / "server.pem")
+    with spawn_simulator(tls_cert=server, tls_key=server, ca_file=str(folder / "ca.pem")) as spawned:
+        yield spawned
+
+
+def sockets_beyond(before: set[str]) -> set[str]:
+    return open_sockets() - before
+
+
+@pytest.mark.parametrize("family", [CHAT, MESSAGES], ids=lambda family: family.mode)
+async def test_K18_cancelled_at_each_await(simulator: SpawnedSimulator, family: Family) -> None:
+    """No socket stays open, the gate lets the next run in, and one outcome says that the run was cut off."""
+    await sweep(simulator, family)
+
+
+async def test_K18_cancelled_at_each_await_with_tls(tls_simulator: SpawnedSimulator) -> None:
+    """The same through a TLS handshake."""
+    await sweep(tls_simulator, CHAT, ca_file=tls_simulator.ca_file)
+
+
+async def sweep(simulator: SpawnedSimulator, family: Family, **settings: Any) -> None:
+    """Cancel one run after the other, each an await later, until one gets through."""
+    gate = StartGate()
+    work = job(family.provider, family.model(f"{QUICK}-tok8"), profile(max_tokens=8))
+    async with opened(family.provider, base_url(simulator.url, family.provider), **settings) as provider:
+        assert isinstance(await attempt(provider, work, gate=gate).run(), Sample)
+        before = open_sockets()
+        for cancel_at in range(1, MOST_AWAITS):
+            run = attempt(provider, work, gate=gate)
+            with anyio.CancelScope() as scope:
+                stepped = Stepped(run.run(), scope, cancel_at)
+                outcome = await stepped.run()
+            if not scope.cancelled_caught:
+                assert isinstance(outcome, Sample)
+                break
+            assert sockets_beyond(before) == set()
+            assert current_exchange() is None
+            assert_cut_off(run.cancelled())
+            await assert_open(gate)
+        else:
+            raise AssertionError(f"the run did not get through within {MOST_AWAITS} awaits")
+    assert cancel_at > 5, "a run waits for its name, its connection, the gate, the head and the body"
+
+
+def assert_cut_off(outcome: Outcome) -> None:
+    assert isinstance(outcome, Failure)
+    assert (outcome.error_kind, outcome.error_cause) == ("local", "cancelled")
+    assert outcome.partial.keys() >= set() if not outcome.partial else "generate_time" in outcome.partial
+
+
+async def assert_open(gate: StartGate) -> None:
+    """The gate gives a turn to whoever asks next."""
+    with anyio.fail_after(5):
+        async with gate.connecting():
+            pass
+        async with Exchange(Limits()) as exchange, gate.turn(exchange):
+            pass
+
+
+def test_the_certificate_is_the_simulators(tls_simulator: SpawnedSimulator) -> None:
+    """What the sweep with TLS stands on: plain HTTP is not spoken there."""
+    assert tls_simulator.url.startswith("https:")
+    assert tls_simulator.ca_file is not None
+    assert ssl.create_default_context(cafile=tls_simulator.ca_file).get_ca_certs()
+    assert Path(tls_simulator.ca_file).is_file()
