@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
+import trustme
 
 from llmbench.actors.attempt import Attempt, OnText
 from llmbench.actors.record import Runner
@@ -22,7 +23,7 @@ from llmbench.messages import Failure, Job, Model, Outcome, Profile, Sample
 from llmbench.providers.base import Provider
 from llmbench.providers.registry import open_provider
 from llmbench.secrets import Redactor
-from llmbench.simulator import SpawnedSimulator
+from llmbench.simulator import SpawnedSimulator, spawn_simulator
 from llmbench.simulator.record import RequestRecord
 
 KEY = "sk-canary-0123456789abcdefABCDEF"
@@ -124,6 +125,17 @@ async def opened(
         yield provider
     finally:
         await provider.close()
+
+
+@contextmanager
+def tls_simulator(folder: Path, *names: str) -> Iterator[SpawnedSimulator]:
+    """Run a simulator that serves TLS; ``ca_file`` is the authority that signed its certificate for ``names``."""
+    ca = trustme.CA()
+    ca.cert_pem.write_to_path(folder / "ca.pem")
+    server = folder / "server.pem"
+    ca.issue_cert(*names).private_key_and_cert_chain_pem.write_to_path(server)
+    with spawn_simulator(tls_cert=str(server), tls_key=str(server), ca_file=str(folder / "ca.pem")) as spawned:
+        yield spawned
 
 
 async def run_at(address: str, provider: str, model_id: str, /, **changes: Any) -> Outcome:

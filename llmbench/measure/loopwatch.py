@@ -17,7 +17,8 @@ from time import perf_counter_ns
 from typing import Any
 
 _WAITED_NS = 50_000
-"""A select call that took longer than this was waiting: nothing had queued up before it."""
+_LISTED_NS = 4_000
+"""A select call that took longer than this, and this for each ready socket, was waiting: nothing had queued."""
 
 
 class LoopWatch(selectors.DefaultSelector):
@@ -37,7 +38,8 @@ class LoopWatch(selectors.DefaultSelector):
         self._note_absence(called, called - self._returned_ns)
         ready = super().select(timeout)
         returned = perf_counter_ns()
-        self.blind_since_ns = returned if returned - called > _WAITED_NS else self._returned_ns
+        waited = returned - called > _WAITED_NS + _LISTED_NS * len(ready)
+        self.blind_since_ns = returned if waited else self._returned_ns
         self._returned_ns = returned
         return ready
 

@@ -58,13 +58,14 @@ class StreamTimer:
         self.doubtful_chunks = 0
         """Visible chunks whose stamp may be wrong by more than the tolerance."""
         self.first_read_coalesced = False
-        """The first visible chunk shared its read with others: its time is an upper bound."""
+        """The first visible chunk shared its read with later text: its time is an upper bound."""
         self.longest_wait_ns = 0
         self.reads = 0
         self._decoder = decoder
         self._on_text = on_text
         self._read: Read | None = None
         self._in_read = 0
+        self._visible_before = False
 
     @property
     def unknown_events(self) -> int:
@@ -75,6 +76,8 @@ class StreamTimer:
         if read is not self._read:
             self._next_read(read)
         for event in self._decoder.feed(data):
+            if self._visible_before:
+                self._doubt(read)
             if type(event) is TextDelta:
                 self._visible(read, event.text)
             else:
@@ -91,6 +94,7 @@ class StreamTimer:
     def _next_read(self, read: Read) -> None:
         self._read = read
         self._in_read = 0
+        self._visible_before = False
         self.reads += 1
         if read.wait_ns > self.longest_wait_ns:
             self.longest_wait_ns = read.wait_ns
@@ -99,27 +103,27 @@ class StreamTimer:
 
     def _visible(self, read: Read, text: str) -> None:
         self._in_read += 1
-        if self._in_read > 1:
-            self._coalesced(read)
-        elif not read.kernel and read.doubt_ns > STAMP_TOLERANCE_NS:
+        if self._in_read == 2:
+            self.coalesced_reads += 1
+            self.first_read_coalesced |= len(self.visible_ns) == 1
+        if read.kernel:
+            self._visible_before = True
+        elif read.doubt_ns > STAMP_TOLERANCE_NS:
             self.doubtful_chunks += 1
         self.visible_ns.append(read.stamp_ns)
         self.visible_chars.append(len(text))
         if self._on_text is not None:
             self._on_text(self, text)
 
-    def _coalesced(self, read: Read) -> None:
-        """One more chunk of the same read: those before it may have come earlier than the read's stamp says.
+    def _doubt(self, read: Read) -> None:
+        """Another event follows a visible chunk in the same read: the chunk may have come before the read's stamp.
 
-        How much earlier is bounded by how long the loop had not looked, and if the newest bytes had to wait to be
+        How much earlier is bounded by how long the loop had not looked; and if even the newest bytes had to wait to be
         read, this process was kept from looking in a way that the loop can't know of.
         """
-        if self._in_read == 2:
-            self.coalesced_reads += 1
+        self._visible_before = False
         if read.doubt_ns > STAMP_TOLERANCE_NS or read.wait_ns > STAMP_TOLERANCE_NS:
             self.doubtful_chunks += 1
-        if len(self.visible_ns) == 1:
-            self.first_read_coalesced = True
 
     def _on_text_delta(self, read: Read, event: TextDelta) -> None:
         self._visible(read, event.text)

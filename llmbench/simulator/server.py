@@ -200,6 +200,7 @@ class Simulator:
             sock, _address = listener.accept()
             self._accepted += 1
             connection = Connection(self, self._accepted)
+            _send_without_pacing(sock)
             connection.stream = StampedStream(sock, connection)
             self._connections.add(connection)
             if self._tls is not None:
@@ -214,3 +215,10 @@ class Simulator:
                 await connection.stream.start_tls(context, None, server_side=True)
         except (OSError, TimeoutError):
             connection.close()
+
+
+def _send_without_pacing(sock: socket.socket) -> None:
+    """Have segments leave when they are written: BBR, where it is the default, holds them back to spread them."""
+    if hasattr(socket, "TCP_CONGESTION"):
+        with contextlib.suppress(OSError):  # a kernel without Reno is still a simulator
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, b"reno")

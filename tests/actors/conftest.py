@@ -13,8 +13,8 @@ from llmbench.providers.registry import load_sdks
 from llmbench.stores.sqlite import SQLiteStore
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _sdks() -> None:
+@pytest.fixture(scope="session")
+def sdks() -> None:
     """Import what the lanes need before anything is measured, as the program does."""
     load_sdks(["openai-compatible", "anthropic"])
 

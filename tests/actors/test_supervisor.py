@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
+import gc
+from functools import partial
+
+import pytest
+
+from llmbench.actors import provider as provider_module
+from llmbench.actors.attempt import Attempt
 from llmbench.actors.plans import Batch
+from llmbench.actors.supervision import RestartBudget
+from llmbench.config import ResolvedProvider
+from llmbench.messages import Failure, Job, Model, Outcome, Profile, RunFinished, RunProgress, Sample
+from llmbench.providers.base import Prepared, Provider
+from llmbench.providers.openai_family import OpenAIFamily
 from llmbench.simulator import SpawnedSimulator
 from llmbench.stores.sqlite import SQLiteStore
-from tests.actors.engine import Engine, failures, ids, in_store, lane, runs, samples, seen, settings, unique
+from tests.actors.engine import KEY, Engine, failures, ids, in_store, lane, runs, samples, seen, settings, unique
+
+pytestmark = pytest.mark.usefixtures("sdks")
 
 
 async def test_every_job_has_exactly_one_outcome(simulator: SpawnedSimulator, store: SQLiteStore) -> None:
@@ -23,3 +37,151 @@ async def test_every_job_has_exactly_one_outcome(simulator: SpawnedSimulator, st
     assert {(f.provider, f.model_name) for f in failures(engine.stored)} == {(n, m) for n in names for m in bad[n]}
     for model_id in [each for name in names for each in good[name] + bad[name]]:
         assert len(await seen(simulator, model_id)) == 1
+    assert not engine.supervisor.anything_down
+    assert gc.isenabled()
+
+
+async def test_what_is_told_live_agrees_with_what_is_stored(simulator: SpawnedSimulator, store: SQLiteStore) -> None:
+    """A run is told as started and finished, and its text ten times a second at most; its outcome is the row."""
+    model_id = unique("ttft2-gap20-tok32")
+    profile = Profile(id="default", prompt="Write.", max_tokens=32)
+    engine = Engine([lane(settings(simulator))], Batch(runs("groq", model_id, profile=profile), "demo"), store)
+    await engine.finish()
+
+    (stored,) = await in_store(store)
+    (started,) = engine.started()
+    (finished,) = engine.told(RunFinished)
+    progress = engine.told(RunProgress)
+    chunks = [each.visible_chunks for each in progress]
+    assert isinstance(stored, Sample)
+    assert (started.outcome_id, finished.outcome.id) == (stored.id, stored.id)
+    assert finished.outcome == engine.stored[0]
+    assert 2 <= len(progress) <= stored.generate_time / 0.1 + 1
+    assert chunks == sorted(chunks)
+    assert all(each.text for each in progress)
+    assert engine.events.index(started) < engine.events.index(progress[0])
+    assert engine.events.index(progress[-1]) < engine.events.index(finished)
+
+
+class TestCrashOfALane:
+    """A crash provoked in one lane: it comes back, visibly, and its neighbour notices nothing."""
+
+    async def test_it_is_restarted_while_its_neighbour_goes_on(
+        self, simulator: SpawnedSimulator, store: SQLiteStore
+    ) -> None:
+        """Opening the provider fails twice; meanwhile the other lane measures as if nothing had happened."""
+        broken, whole = settings(simulator), settings(simulator, "together", concurrency=1)
+        opened: list[str] = []
+
+        def open_with() -> Provider:
+            opened.append("")
+            if len(opened) <= 2:
+                raise RuntimeError("provoked")
+            return OpenAIFamily(broken, KEY)
+
+        neighbours = [unique() for _ in range(10)]
+        batch = Batch(runs("groq", *(unique() for _ in range(3))) + runs("together", *neighbours), "scheduled")
+        slow_restarts = partial(RestartBudget, first=0.1)
+        engine = Engine([lane(broken, open_with), lane(whole)], batch, store, budget=slow_restarts)
+        await engine.finish()
+
+        assert engine.statuses("groq") == ["restarting", "starting", "restarting", "starting", "ok", "stopped"]
+        assert "RuntimeError: provoked" in (engine.states("groq")[0].reason or "")
+        assert engine.statuses("together") == ["ok", "stopped"]
+        assert len(samples(engine.of("groq"))) == 3
+        assert len(samples(engine.of("together"))) == 10
+        lane_was_ok = engine.events.index(engine.states("groq")[4])
+        assert any(is_run_of("together", event) for event in engine.events[:lane_was_ok])
+
+    async def test_a_bug_in_a_run_is_recorded_and_restarts_its_lane(
+        self, simulator: SpawnedSimulator, store: SQLiteStore
+    ) -> None:
+        """The run that met it is a failure of our own with its traceback; what streamed beside it ends in peace."""
+        bad, beside, later = unique(), unique("ttft100-gap10"), unique()
+        faulty = settings(simulator)
+        batch = Batch(runs("groq", beside, bad, later), "scheduled")
+        engine = Engine([lane(faulty, partial(Faulty, faulty, KEY, bad))], batch, store)
+        await engine.finish()
+
+        outcomes = {outcome.model_name: outcome for outcome in engine.stored}
+        assert len(engine.stored) == 3
+        failed = outcomes[bad]
+        assert isinstance(failed, Failure)
+        assert (failed.error_kind, failed.exc_type) == ("internal", "RuntimeError")
+        assert "provoked" in (failed.traceback or "")
+        assert isinstance(outcomes[beside], Sample)
+        assert isinstance(outcomes[later], Sample)
+        assert engine.statuses("groq") == ["ok", "restarting", "starting", "ok", "stopped"]
+        assert "met a bug" in (engine.states("groq")[1].reason or "")
+        assert await seen(simulator, bad) == []
+
+    async def test_a_job_that_a_crash_took_with_it_is_made_all_the_same(
+        self, simulator: SpawnedSimulator, store: SQLiteStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The lane itself breaks while it carries a job out: after the restart that job is done, each once."""
+        crashed: list[Job] = []
+
+        class Breaking(Attempt):
+            async def run(self) -> Outcome:
+                if not crashed:
+                    crashed.append(self._job)
+                    raise RuntimeError("provoked")
+                return await super().run()
+
+        monkeypatch.setattr(provider_module, "Attempt", Breaking)
+        batch = Batch(runs("groq", *(unique() for _ in range(4))), "scheduled")
+        engine = await Engine([lane(settings(simulator))], batch, store).finish()
+
+        assert batch.finished
+        assert crashed[0].outcome_id in ids(engine.stored)
+        assert len(set(ids(engine.stored))) == len(engine.stored) == 4
+        assert engine.statuses("groq")[:4] == ["ok", "restarting", "starting", "ok"]
+
+    async def test_one_that_keeps_dying_is_down_and_its_runs_are_given_up(
+        self, simulator: SpawnedSimulator, store: SQLiteStore
+    ) -> None:
+        """It is told as down with its reason, the batch ends without it, and the engine knows that all is not well."""
+
+        def never() -> Provider:
+            raise RuntimeError("provoked")
+
+        batch = Batch(runs("groq", unique(), unique()) + runs("together", unique()), "scheduled")
+        engine = Engine([lane(settings(simulator), never), lane(settings(simulator, "together"))], batch, store)
+        async with engine.running():
+            await engine.until(lambda: batch.finished)
+            assert engine.supervisor.anything_down
+
+        assert engine.statuses("groq")[-1] == "down"
+        assert batch.given_up["groq"][0] == 2
+        assert "RuntimeError: provoked" in batch.given_up["groq"][1]
+        assert len(samples(engine.of("together"))) == 1
+
+    async def test_one_that_cannot_work_is_down_at_once(self, simulator: SpawnedSimulator, store: SQLiteStore) -> None:
+        """Without its key a lane is down with the sentence that says what to do; the others measure."""
+        problem = "environment variable 'GROQ_API_KEY' is not set: set it to the key"
+        batch = Batch(runs("groq", unique()) + runs("together", unique()), "scheduled")
+        lanes = [lane(settings(simulator), problem=problem), lane(settings(simulator, "together"))]
+        engine = await Engine(lanes, batch, store).finish()
+
+        (down,) = engine.states("groq")
+        assert (down.status, down.reason, down.until) == ("down", problem, None)
+        assert batch.given_up == {"groq": (1, problem)}
+        assert engine.supervisor.anything_down
+        assert len(samples(engine.stored)) == 1
+
+
+class Faulty(OpenAIFamily):
+    """A provider with a bug: it can't lay out the request of one model."""
+
+    def __init__(self, provider: ResolvedProvider, key: str, model_id: str) -> None:
+        super().__init__(provider, key)
+        self._bad = model_id
+
+    def prepare(self, model: Model, profile: Profile, prompt: str) -> Prepared:
+        if model.model_id == self._bad:
+            raise RuntimeError("provoked")
+        return super().prepare(model, profile, prompt)
+
+
+def is_run_of(provider: str, event: object) -> bool:
+    return isinstance(event, RunFinished) and event.provider == provider

@@ -1,23 +1,22 @@
 """K18: a run that is cancelled at any of its awaits leaves nothing behind."""
 
+# ruff: noqa: N802  a test of a fault is named after its row in the fault matrix
+
 from __future__ import annotations
 
-import ssl
 from collections.abc import Coroutine, Generator, Iterator
-from pathlib import Path
 from types import coroutine
 from typing import Any
 
 import anyio
 import pytest
-import trustme
 
 from llmbench.measure.exchange import Exchange, Limits, current_exchange
 from llmbench.measure.transport import StartGate
 from llmbench.messages import Failure, Outcome, Sample
-from llmbench.simulator import SpawnedSimulator, spawn_simulator
+from llmbench.simulator import SpawnedSimulator
 from tests.measure.support import open_sockets
-from tests.runs import CHAT, MESSAGES, QUICK, Family, attempt, base_url, job, opened, profile
+from tests.runs import CHAT, MESSAGES, QUICK, Family, attempt, base_url, job, opened, profile, tls_simulator
 
 MOST_AWAITS = 60
 
@@ -54,20 +53,10 @@ class Stepped:
 
 
 @pytest.fixture(scope="module")
-def tls_simulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SpawnedSimulator]:
+def tls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SpawnedSimulator]:
     """A simulator that serves TLS with a certificate of an authority of its own."""
-    folder = tmp_path_factory.mktemp("tls")
-    ca = trustme.CA()
-    certificate = ca.issue_cert("127.0.0.1")
-    ca.cert_pem.write_to_path(folder / "ca.pem")
-    certificate.private_key_and_cert_chain_pem.write_to_path(folder / "server.pem")
-    server = str(folder / "server.pem")
-    with spawn_simulator(tls_cert=server, tls_key=server, ca_file=str(folder / "ca.pem")) as spawned:
+    with tls_simulator(tmp_path_factory.mktemp("tls"), "127.0.0.1") as spawned:
         yield spawned
-
-
-def sockets_beyond(before: set[str]) -> set[str]:
-    return open_sockets() - before
 
 
 @pytest.mark.parametrize("family", [CHAT, MESSAGES], ids=lambda family: family.mode)
@@ -76,9 +65,9 @@ async def test_K18_cancelled_at_each_await(simulator: SpawnedSimulator, family: 
     await sweep(simulator, family)
 
 
-async def test_K18_cancelled_at_each_await_with_tls(tls_simulator: SpawnedSimulator) -> None:
+async def test_K18_cancelled_at_each_await_with_tls(tls: SpawnedSimulator) -> None:
     """The same through a TLS handshake."""
-    await sweep(tls_simulator, CHAT, ca_file=tls_simulator.ca_file)
+    await sweep(tls, CHAT, ca_file=tls.ca_file)
 
 
 async def sweep(simulator: SpawnedSimulator, family: Family, **settings: Any) -> None:
@@ -96,19 +85,19 @@ async def sweep(simulator: SpawnedSimulator, family: Family, **settings: Any) ->
             if not scope.cancelled_caught:
                 assert isinstance(outcome, Sample)
                 break
-            assert sockets_beyond(before) == set()
+            assert open_sockets() <= before
             assert current_exchange() is None
             assert_cut_off(run.cancelled())
             await assert_open(gate)
         else:
             raise AssertionError(f"the run did not get through within {MOST_AWAITS} awaits")
-    assert cancel_at > 5, "a run waits for its name, its connection, the gate, the head and the body"
+    assert cancel_at >= 5, "a run waits for its name, its connection, the gate, the head and the body"
 
 
 def assert_cut_off(outcome: Outcome) -> None:
     assert isinstance(outcome, Failure)
     assert (outcome.error_kind, outcome.error_cause) == ("local", "cancelled")
-    assert outcome.partial.keys() >= set() if not outcome.partial else "generate_time" in outcome.partial
+    assert outcome.stage in ("connect", "generate")
 
 
 async def assert_open(gate: StartGate) -> None:
@@ -118,11 +107,3 @@ async def assert_open(gate: StartGate) -> None:
             pass
         async with Exchange(Limits()) as exchange, gate.turn(exchange):
             pass
-
-
-def test_the_certificate_is_the_simulators(tls_simulator: SpawnedSimulator) -> None:
-    """What the sweep with TLS stands on: plain HTTP is not spoken there."""
-    assert tls_simulator.url.startswith("https:")
-    assert tls_simulator.ca_file is not None
-    assert ssl.create_default_context(cafile=tls_simulator.ca_file).get_ca_certs()
-    assert Path(tls_simulator.ca_file).is_file()

@@ -188,6 +188,28 @@ async def test_what_a_server_says_unasked_is_ignored() -> None:
     assert sink.data == b"text"
 
 
+async def test_an_exchange_that_is_cut_off_hands_on_what_had_arrived() -> None:
+    """Pieces are decoded a few at a time; those still waiting for that are not lost with the run."""
+    sink, ready = Sink(), anyio.Event()
+
+    async def script(stream: ByteStream) -> None:
+        await answering(STREAM_HEAD)(stream)
+        await ready.wait()
+        await stream.send(b"some")
+        await mute(stream)
+
+    async with serving(script) as url, connected(url) as exchange:
+        await exchange.send(REQUEST, b"")
+        response = await exchange.head()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(exchange.consume, sink)
+            ready.set()
+            await until(lambda: response.queue or sink.pieces)
+            tasks.cancel_scope.cancel()
+        exchange.close()
+    assert sink.data == b"some"
+
+
 class Broken(Sink):
     """A sink with a bug."""
 

@@ -122,7 +122,7 @@ async def test_a_large_answer_comes_in_whole(
     line = Line(ends, client_context)
     with await line.shake_hands(server_context) as peer:
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(partial(anyio.to_thread.run_sync, peer.sendall), data)
+            tasks.start_soon(anyio.to_thread.run_sync, partial(peer.sendall, data))
             await line.inbox.until(lambda: sum(len(piece) for _read, piece in line.inbox.reads) == len(data))
         line.stream.close()
     assert line.inbox.data == data

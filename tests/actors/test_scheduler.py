@@ -1,0 +1,202 @@
+"""The scheduler: a lane that asks gets the next job, now or when one is due; what it did not take comes back."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+
+import anyio
+import pytest
+from anyio.lowlevel import checkpoint
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+
+from llmbench.actors import scheduler as module
+from llmbench.actors.due import ModelClock
+from llmbench.actors.plans import Batch, Plan, Rotation
+from llmbench.actors.scheduler import Mailboxes, Scheduler
+from llmbench.clock import SystemClock
+from llmbench.messages import Acknowledged, Job, LaneBlocked, LaneReset, Ready, SchedulerMessage
+from tests.actors.engine import LIMIT, runs
+
+LANES = ("groq", "openai")
+FRESH = timedelta(minutes=180)
+
+
+class Around:
+    """A scheduler's surroundings: what lanes and sink tell it, and the lanes' mailboxes."""
+
+    def __init__(self, plan: Plan, refresh: Callable[[], Awaitable[None]] | None = None) -> None:
+        self.inbox, inbox = anyio.create_memory_object_stream[SchedulerMessage](1000)
+        self.mailboxes: Mailboxes = {name: anyio.create_memory_object_stream[Job](8) for name in LANES}
+        self.scheduler = Scheduler(plan, inbox, self.mailboxes, SystemClock(), refresh)
+        self._streams: list[MemoryObjectSendStream[Job] | MemoryObjectReceiveStream[Job]] = [
+            stream for pair in self.mailboxes.values() for stream in pair
+        ]
+        self._inbox = inbox
+
+    def tell(self, *messages: SchedulerMessage) -> None:
+        for message in messages:
+            self.inbox.send_nowait(message)
+
+    async def job(self, lane: str = "groq") -> Job:
+        return await self.mailboxes[lane][1].receive()
+
+    def handed_out(self, lane: str = "groq") -> list[Job]:
+        """Return the jobs that lie in a mailbox, and take them."""
+        receive = self.mailboxes[lane][1]
+        return [receive.receive_nowait() for _ in range(receive.statistics().current_buffer_used)]
+
+    def close(self) -> None:
+        for stream in (self.inbox, self._inbox, *self._streams):
+            stream.close()
+
+
+@asynccontextmanager
+async def scheduling(plan: Plan, refresh: Callable[[], Awaitable[None]] | None = None) -> AsyncIterator[Around]:
+    """Run a scheduler beside the block, until it ends by itself or the block is left."""
+    around = Around(plan, refresh)
+    with anyio.fail_after(LIMIT):
+        async with anyio.create_task_group() as group:
+            group.start_soon(around.scheduler.run)
+            yield around
+            await anyio.wait_all_tasks_blocked()
+            group.cancel_scope.cancel()
+    around.close()
+
+
+def done(job: Job) -> Acknowledged:
+    return Acknowledged(
+        outcome_id=job.outcome_id,
+        provider=job.model.provider,
+        model_id=job.model.model_id,
+        ok=True,
+        at=datetime.now(UTC),
+    )
+
+
+async def test_a_lane_that_asks_gets_one_job_for_each_question() -> None:
+    """Its own jobs, as many as it asked for, and nothing unasked."""
+    async with scheduling(Batch(runs("groq", "a", "b", "c") + runs("openai", "d"), "scheduled")) as around:
+        around.tell(Ready(provider="groq"), Ready(provider="groq"))
+        await anyio.wait_all_tasks_blocked()
+
+        assert [job.model.model_id for job in around.handed_out()] == ["a", "b"]
+        assert around.handed_out("openai") == []
+
+
+async def test_a_question_is_answered_when_a_job_becomes_due() -> None:
+    """Nothing is due when the lane asks; it need not ask again."""
+    last = datetime.now(UTC) - FRESH + timedelta(seconds=0.2)
+    plan = Rotation(runs("groq", "a"), {("groq", "a"): ModelClock(last_success=last)}, FRESH)
+    async with scheduling(plan) as around:
+        around.tell(Ready(provider="groq"))
+        await anyio.wait_all_tasks_blocked()
+        assert around.handed_out() == []
+
+        job = await around.job()
+        assert datetime.now(UTC) >= last + FRESH
+        assert job.model.model_id == "a"
+
+
+async def test_a_question_is_answered_when_an_acknowledgement_frees_a_model() -> None:
+    """The second run of a model waits for the first; then it goes to whoever asked."""
+    async with scheduling(Batch(runs("groq", "a", "a"), "bench")) as around:
+        around.tell(Ready(provider="groq"), Ready(provider="groq"))
+        first = await around.job()
+        await anyio.wait_all_tasks_blocked()
+        assert around.handed_out() == []
+        around.tell(done(first))
+
+        assert (await around.job()).outcome_id != first.outcome_id
+
+
+async def test_it_ends_with_its_plan() -> None:
+    """After the last acknowledgement there is nothing left to schedule."""
+    around = Around(Batch(runs("groq", "a"), "bench"))
+    with anyio.fail_after(LIMIT):
+        async with anyio.create_task_group() as group:
+            group.start_soon(around.scheduler.run)
+            around.tell(Ready(provider="groq"))
+            around.tell(done(await around.job()))
+    around.close()
+
+
+async def test_a_lane_that_was_reset_loses_its_questions_and_its_jobs_go_back() -> None:
+    """What lay in its mailbox is handed out again, to the lane's next life, and only when that asks."""
+    async with scheduling(Batch(runs("groq", "a", "b"), "bench")) as around:
+        around.tell(Ready(provider="groq"))
+        await anyio.wait_all_tasks_blocked()
+        around.tell(Ready(provider="openai"), LaneReset(provider="groq"), LaneReset(provider="openai"))
+        await anyio.wait_all_tasks_blocked()
+        assert around.handed_out() == []
+        around.tell(Ready(provider="groq"), Ready(provider="groq"))
+        await anyio.wait_all_tasks_blocked()
+
+        assert [job.model.model_id for job in around.handed_out()] == ["a", "b"]
+
+
+async def test_a_lane_that_is_down_does_not_hold_the_plan_up() -> None:
+    """What only that lane could have run is given up, and the scheduler ends with the others' last run."""
+    plan = Batch(runs("groq", "a") + runs("openai", "b"), "scheduled")
+    around = Around(plan)
+    with anyio.fail_after(LIMIT):
+        async with anyio.create_task_group() as group:
+            group.start_soon(around.scheduler.run)
+            around.tell(Ready(provider="openai"))
+            around.tell(LaneBlocked(provider="groq", reason="no key", seconds=900, lasting=True))
+            around.tell(done(await around.job("openai")))
+    around.close()
+
+    assert plan.given_up == {"groq": (1, "no key")}
+
+
+async def test_the_catalogue_is_taken_over_while_the_lanes_are_idle(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model that was added while the engine runs is measured, though nothing else happens."""
+    monkeypatch.setattr(module, "_LOOK_AGAIN_SECONDS", 0.02)
+    plan = Rotation([], {}, FRESH)
+
+    async def refresh() -> None:
+        plan.replace_models(runs("groq", "new"))
+
+    async with scheduling(plan, refresh) as around:
+        around.tell(Ready(provider="groq"))
+
+        assert (await around.job()).model.model_id == "new"
+
+
+async def test_the_catalogue_is_taken_over_while_the_inbox_is_busy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many messages come, with never a pause between them, a change of the catalogue is seen in time."""
+    monkeypatch.setattr(module, "_LOOK_AGAIN_SECONDS", 0.05)
+    refreshed = anyio.Event()
+
+    async def refresh() -> None:
+        refreshed.set()
+
+    async with scheduling(Rotation([], {}, FRESH), refresh) as around:
+        while not refreshed.is_set():
+            around.tell(LaneReset(provider="groq"))
+            await checkpoint()
+
+
+async def test_a_crash_loses_neither_questions_nor_jobs() -> None:
+    """The next run answers what was asked before the crash: a plan that raised once is asked again."""
+
+    class Stumbling(Batch):
+        stumbled = False
+
+        def next_job(self, provider: str, now: datetime) -> Job | None:
+            if not self.stumbled:
+                self.stumbled = True
+                raise RuntimeError("stumbled")
+            return super().next_job(provider, now)
+
+    around = Around(Stumbling(runs("groq", "a"), "bench"))
+    around.tell(Ready(provider="groq"))
+    with anyio.fail_after(LIMIT):
+        with pytest.raises(RuntimeError, match="stumbled"):
+            await around.scheduler.run()
+        async with anyio.create_task_group() as group:
+            group.start_soon(around.scheduler.run)
+            around.tell(done(await around.job()))
+    around.close()
