@@ -120,6 +120,8 @@ class _Stream(logging.Handler):
         super().__init__()
         self._stream = stream
         self._descriptor = _descriptor(stream)
+        self.given_up = False
+        """Nobody waits for the writer any more: the stream may be closed, and its descriptor be another file's."""
 
     def emit(self, record: logging.LogRecord) -> None:
         text = self.format(record) + "\n"
@@ -143,8 +145,8 @@ def _write(descriptor: int, data: bytes) -> None:
         data = data[os.write(descriptor, data) :]
 
 
-def _write_lines(lines: queue.Queue[logging.LogRecord | None], target: logging.Handler) -> None:
-    while (record := lines.get()) is not None:
+def _write_lines(lines: queue.Queue[logging.LogRecord | None], target: _Stream) -> None:
+    while not target.given_up and (record := lines.get()) is not None:
         target.handle(record)
 
 
@@ -178,7 +180,7 @@ def logging_to(stream: TextIO, *, json: bool, level: int = logging.INFO) -> Iter
 def _finish(
     writer: threading.Thread,
     lines: queue.Queue[logging.LogRecord | None],
-    target: logging.Handler,
+    target: _Stream,
     dropped: int,
 ) -> None:
     """Let the writer come to its end, for a bounded time, and say what is missing."""
@@ -187,6 +189,7 @@ def _finish(
             lines.put(_about_dropped(dropped), timeout=_LAST_LINES_SECONDS)
         lines.put(None, timeout=_LAST_LINES_SECONDS)
     writer.join(_LAST_LINES_SECONDS)
+    target.given_up = True
 
 
 def _about_dropped(count: int) -> logging.LogRecord:

@@ -29,6 +29,8 @@ from llmbench.providers.base import Prepared, Provider
 
 OnText = Callable[[StreamTimer, str], None]
 
+_OK = 200
+
 
 class Attempt:
     """One run of one job. `run` returns its outcome; it raises only if it is cancelled, and then `cancelled` is it."""
@@ -109,25 +111,46 @@ class Attempt:
         if timer.malformed is not None:
             bad = timer.malformed
             message = f"{bad.reason}: {bad.excerpt}" if bad.excerpt else bad.reason
+            if not timer.visible_ns and not self._announces_events:
+                return self._fault("not_a_stream", message)
             return self._fault("too_large" if bad.too_large else "malformed", message)
+        if self._status != _OK and not timer.reads:
+            return self._fault("not_a_stream", f"the server answered with status {self._status} and no body")
         return None
+
+    @property
+    def _announces_events(self) -> bool:
+        """Whether the response's content type, if it has one, is that of an event stream."""
+        content_type = self._headers.get("content-type", "event-stream").lower()
+        return "event-stream" in content_type or "eventstream" in content_type
 
     def _evidence(self, error: Exception, limit: Limit | None = None) -> Evidence:
         exchange = self._exchange
         hit = limit or (exchange.limit_hit if exchange is not None else None)
-        return evidence_from_exception(self._provider.name, self._phase, error, limit=hit)
+        evidence = evidence_from_exception(self._provider.name, self._phase, error, limit=hit)
+        status = evidence.status if evidence.status is not None else self._status
+        return msgspec.structs.replace(evidence, status=status)
 
     def _fault(self, fault: Fault, message: str, *, code: str | None = None, type_: str | None = None) -> Evidence:
-        response = self._exchange.response if self._exchange is not None else None
         return Evidence(
             provider=self._provider.name,
             phase="validate" if fault in ("empty", "off_target", "truncated") else self._phase,
-            status=response.status if response is not None and response.head_complete else None,
+            status=self._status,
             code=code,
             type=type_,
             message=message,
             fault=fault,
         )
+
+    @property
+    def _status(self) -> int | None:
+        response = self._exchange.response if self._exchange is not None else None
+        return response.status if response is not None and response.head_complete else None
+
+    @property
+    def _headers(self) -> dict[str, str]:
+        response = self._exchange.response if self._exchange is not None else None
+        return lower_headers(response.headers) if response is not None else {}
 
     @property
     def _phase(self) -> Phase:
@@ -136,7 +159,6 @@ class Attempt:
     # documents
 
     def _run(self) -> Run:
-        response = self._exchange.response if self._exchange is not None else None
         return Run(
             job=self._job,
             started=self._started,
@@ -144,7 +166,8 @@ class Attempt:
             endpoint=self._provider.endpoint,
             mode=self._prepared.mode if self._prepared is not None else "none",
             temperature=self._prepared.temperature if self._prepared is not None else None,
-            headers=lower_headers(response.headers) if response is not None else {},
+            reasoning_effort=self._prepared.reasoning_effort if self._prepared is not None else None,
+            headers=self._headers,
         )
 
     def _measure(self) -> Measurement | None:

@@ -96,6 +96,7 @@ class ProviderActor:
         self._waiting: set[anyio.CancelScope] = set()
         self._stopping = False
         self._fault: str | None = None
+        self._pause_reason = ""
         self.in_flight = 0
 
     def stop(self) -> None:
@@ -111,7 +112,7 @@ class ProviderActor:
         provider = self._open_provider()
         try:
             self._around.inbox.send_nowait(LaneReset(provider=self.name))
-            self._publish_state()
+            self._publish_state(self._still_closed())
             async with anyio.create_task_group() as workers:
                 for _ in range(self._settings.concurrency):
                     workers.start_soon(self._work, provider)
@@ -265,6 +266,7 @@ class ProviderActor:
         if self._limiter.time_period != self._interval():
             await self._begin_interval()
         if before != self._breaker.state and self._breaker.state == "closed":
+            logger.info("%s works again", self.name)
             self._publish_state()
         self._wake_workers()
 
@@ -275,10 +277,19 @@ class ProviderActor:
             scope.cancel()
 
     def _report_pause(self, pause: Pause) -> None:
+        logger.warning("%s starts nothing for %.0f s: %s", self.name, pause.seconds, pause.reason)
+        self._pause_reason = pause.reason
         self._publish_state(pause)
         self._around.inbox.send_nowait(
             LaneBlocked(provider=self.name, reason=pause.reason, seconds=pause.seconds, lasting=pause.lasting)
         )
+
+    def _still_closed(self) -> Pause | None:
+        """Return what is left of a pause that the lane began before it was restarted."""
+        left = self._breaker.delay(monotonic())
+        if self._breaker.state == "closed" and not left:
+            return None
+        return Pause(left or 0.0, self._pause_reason, lasting=self._breaker.state != "closed")
 
     async def _begin_interval(self) -> None:
         """Let the next run start one interval from now, however long ago the limiter let this one pass."""

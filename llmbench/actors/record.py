@@ -17,6 +17,9 @@ from llmbench.secrets import Redactor
 SCHEMA_VERSION = 3
 
 _REQUEST_ID_HEADERS = ("x-request-id", "request-id", "x-amzn-requestid", "cf-ray")
+_FOREIGN = ("finish_reason", "response_id", "served_model", "system_fingerprint")
+"""Figures that are the provider's own words."""
+
 _TIMING_HEADERS = {"openai-processing-ms": "openai_processing"}
 
 
@@ -37,6 +40,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     endpoint: str
     mode: str
     temperature: float | None
+    reasoning_effort: str | None
     headers: Mapping[str, str]
     """The response's headers, names in lower case."""
 
@@ -54,12 +58,13 @@ def request_id(headers: Mapping[str, str]) -> str | None:
 def sample(run: Run, measured: Measurement, runner: Runner, outcome: str) -> Sample:
     """Return the document of a run that counts."""
     profile = run.job.profile
-    figures = msgspec.structs.asdict(measured) | {"misc": measured.misc | _header_timings(run.headers)}
+    figures = _figures(measured, runner)
     return msgspec.convert(
         figures
         | _common(run, runner)
         | {
             "_id": run.job.outcome_id,
+            "misc": figures["misc"] | _header_timings(run.headers),
             "gen_ts": run.ended,
             "temperature": run.temperature,
             "requested_tokens": profile.max_tokens,
@@ -69,9 +74,9 @@ def sample(run: Run, measured: Measurement, runner: Runner, outcome: str) -> Sam
             "validation_policy": profile.validation_policy,
             "attempts_count": 1,
             "max_output_tokens_attempted": profile.max_tokens,
-            "reasoning_effort": profile.reasoning_effort,
+            "reasoning_effort": run.reasoning_effort,
             "response_status": "completed",
-            "request_id": request_id(run.headers),
+            "request_id": _short(runner, request_id(run.headers)),
         },
         Sample,
     )
@@ -105,11 +110,11 @@ def failure(
             "fingerprint": fingerprint(model.provider, model.model_id, verdict.stage, verdict.kind, normalized),
             "advice": verdict.advice,
             "outcome": "failed",
-            "partial": _partial(measured),
+            "partial": _partial(measured, runner),
             "retry_after": evidence.retry_after,
-            "request_id": request_id(run.headers),
+            "request_id": _short(runner, request_id(run.headers)),
             "exc_type": evidence.exceptions[0] if evidence.exceptions else None,
-            "traceback": runner.redactor.redact(traceback) if traceback is not None else None,
+            "traceback": _readable(runner, traceback),
         },
         Failure,
     )
@@ -132,6 +137,11 @@ def _common(run: Run, runner: Runner) -> dict[str, Any]:
     }
 
 
+def _readable(runner: Runner, traceback: str | None) -> str | None:
+    """Return a traceback, whose lines may quote foreign text, fit to be stored and shown."""
+    return None if traceback is None else "\n".join(map(clean, runner.redactor.redact(traceback).split("\n")))
+
+
 def _short(runner: Runner, text: str | None) -> str | None:
     return None if text is None else clean(runner.redactor.redact(text), 200)
 
@@ -147,9 +157,15 @@ def _header_timings(headers: Mapping[str, str]) -> dict[str, Any]:
     return {"header_timings": found} if found else {}
 
 
-def _partial(measured: Measurement | None) -> dict[str, Any]:
+def _figures(measured: Measurement, runner: Runner) -> dict[str, Any]:
+    """Return the figures as they are stored: what the provider said of itself is foreign text like any other."""
+    figures = msgspec.structs.asdict(measured)
+    figures |= {name: _short(runner, figures[name]) for name in _FOREIGN}
+    misc = {name: _short(runner, value) if isinstance(value, str) else value for name, value in measured.misc.items()}
+    return figures | {"misc": misc}
+
+
+def _partial(measured: Measurement | None, runner: Runner) -> dict[str, Any]:
     if measured is None:
         return {}
-    return {
-        name: value for name, value in msgspec.structs.asdict(measured).items() if value is not None and value != {}
-    }
+    return {name: value for name, value in _figures(measured, runner).items() if value is not None and value != {}}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import msgspec
@@ -57,12 +57,24 @@ async def _bench(config: Config, env: Mapping[str, str], lanes: Sequence[Lane], 
         outcomes, second = await run_batch(config, env, lanes, store, batch, as_json=options.json)
     if not options.json:
         print_comparison(summarize(outcomes))
+    for failure in first_of_each_kind(outcomes):
+        output.note(f"{failure.provider}/{failure.model_name}: {failure.error_kind}: {failure.message[:300]}")
+        output.note(f"  {failure.advice}")
     for provider, (count, reason) in batch.given_up.items():
         output.note(f"{provider}: {count} runs were not made: {reason}")
     if second is not None:
         return 128 + second
     failed = any(isinstance(outcome, Failure) for outcome in outcomes)
     return ExitCode.UNHEALTHY if failed or len(outcomes) < batch.total else ExitCode.OK
+
+
+def first_of_each_kind(outcomes: Iterable[Outcome]) -> list[Failure]:
+    """Return the first failure of each model and kind: one says as much as ten."""
+    found: dict[tuple[str, str, str], Failure] = {}
+    for outcome in outcomes:
+        if isinstance(outcome, Failure):
+            found.setdefault((outcome.provider, outcome.model_name, outcome.error_kind), outcome)
+    return list(found.values())
 
 
 async def run_batch(

@@ -100,7 +100,6 @@ class ScheduleTable(Table, frozen=True):
 
     fresh_minutes: Minutes = 180.0
     grace_seconds: Annotated[float, Meta(ge=0, le=3600)] = 30.0
-    spread_seconds: Annotated[float, Meta(ge=0, le=86_400)] = 60.0
 
 
 class SqliteTable(Table, frozen=True):

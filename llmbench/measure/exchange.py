@@ -130,6 +130,7 @@ class Exchange:
 
         Raises httpx2.ConnectTimeout or httpx2.ConnectError, the latter with the operating system's error as cause.
         """
+        self.timeline.started_ns = perf_counter_ns()
         try:
             with anyio.fail_after(self._limits.connect):
                 await self._connect(host, port, tls)

@@ -20,6 +20,10 @@ _WAITED_NS = 50_000
 _LISTED_NS = 4_000
 """A select call that took longer than this, and this for each ready socket, was waiting: nothing had queued."""
 
+_LOOK_FIRST_NS = 200_000
+"""On a busy machine a call may take that long without a wait. So behind an absence of more than this, when much may
+have queued, the loop looks first, and waits only if nothing is ready."""
+
 
 class LoopWatch(selectors.DefaultSelector):
     """The platform's selector, which also keeps the time. One belongs to one loop."""
@@ -35,10 +39,12 @@ class LoopWatch(selectors.DefaultSelector):
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         called = perf_counter_ns()
-        self._note_absence(called, called - self._returned_ns)
-        ready = super().select(timeout)
+        absence = called - self._returned_ns
+        self._note_absence(called, absence)
+        queued = super().select(0) if absence > _LOOK_FIRST_NS else []
+        ready = queued or super().select(timeout)
         returned = perf_counter_ns()
-        waited = returned - called > _WAITED_NS + _LISTED_NS * len(ready)
+        waited = not queued and returned - called > _WAITED_NS + _LISTED_NS * len(ready)
         self.blind_since_ns = returned if waited else self._returned_ns
         self._returned_ns = returned
         return ready

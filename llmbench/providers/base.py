@@ -23,11 +23,13 @@ WARM_UP_URL = "http://warm-up.invalid/v1"
 class Prepared(msgspec.Struct, frozen=True, kw_only=True):
     """A request that is ready to be sent: `send` builds it with the SDK, sends it, and enters once a good head is in.
 
-    ``send`` raises the SDK's own exceptions; ``mode`` and ``temperature`` are what the stored row tells.
+    ``send`` raises the SDK's own exceptions; ``mode``, ``temperature`` and ``reasoning_effort`` are what is sent, for
+    the stored row to tell.
     """
 
     mode: str
     temperature: float | None
+    reasoning_effort: str | None = None
     decoder: Callable[[], Decoder]
     send: Callable[[], AbstractAsyncContextManager[object]]
 

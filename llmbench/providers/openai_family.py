@@ -97,9 +97,13 @@ class OpenAIFamily:
         request = {"chat": self._chat, "responses": self._responses, "completions": self._completions}[api](
             profile, prompt
         )
-        request |= {"model": model.model_id, "extra_body": body_overrides(model) or None}
+        overrides = body_overrides(model)
+        temperature = overrides.get("temperature", request.get("temperature"))
+        request |= {"model": model.model_id, "extra_body": overrides or None}
         send = _sender(self._client, api, self._headers, request)
-        return Prepared(mode=api, temperature=request.get("temperature"), decoder=_DECODERS[api], send=send)
+        effort = profile.reasoning_effort if api != "completions" else None
+        decoder = _DECODERS[api]
+        return Prepared(mode=api, temperature=temperature, reasoning_effort=effort, decoder=decoder, send=send)
 
     def _chat(self, profile: Profile, prompt: str) -> dict[str, Any]:
         budget = "max_completion_tokens" if self._official else "max_tokens"

@@ -21,7 +21,8 @@ from llmbench.config import ResolvedProvider
 from llmbench.config.providers import resolve
 from llmbench.config.tables import ProviderTable
 from llmbench.messages import Failure, LaneState, LiveEvent, Model, Outcome, Profile, RunStarted, Sample
-from llmbench.providers.base import Provider
+from llmbench.providers.base import Prepared, Provider
+from llmbench.providers.openai_family import OpenAIFamily
 from llmbench.providers.registry import open_provider
 from llmbench.secrets import Redactor
 from llmbench.simulator import SpawnedSimulator
@@ -135,6 +136,19 @@ class Engine:
     def of(self, provider: str) -> list[Outcome]:
         """Return what was stored of one provider so far."""
         return [outcome for outcome in self.stored if outcome.provider == provider]
+
+
+class Faulty(OpenAIFamily):
+    """A provider with a bug: it can't lay out the request of one model."""
+
+    def __init__(self, provider: ResolvedProvider, key: str, model_id: str) -> None:
+        super().__init__(provider, key)
+        self._bad = model_id
+
+    def prepare(self, model: Model, profile: Profile, prompt: str) -> Prepared:
+        if model.model_id == self._bad:
+            raise RuntimeError("provoked")
+        return super().prepare(model, profile, prompt)
 
 
 def samples(outcomes: Sequence[Outcome]) -> list[Sample]:

@@ -11,13 +11,25 @@ from llmbench.actors import provider as provider_module
 from llmbench.actors.attempt import Attempt
 from llmbench.actors.plans import Batch
 from llmbench.actors.supervision import RestartBudget
-from llmbench.config import ResolvedProvider
-from llmbench.messages import Failure, Job, Model, Outcome, Profile, RunFinished, RunProgress, Sample
-from llmbench.providers.base import Prepared, Provider
+from llmbench.messages import Failure, Job, Outcome, Profile, RunFinished, RunProgress, Sample
+from llmbench.providers.base import Provider
 from llmbench.providers.openai_family import OpenAIFamily
 from llmbench.simulator import SpawnedSimulator
 from llmbench.stores.sqlite import SQLiteStore
-from tests.actors.engine import KEY, Engine, failures, ids, in_store, lane, runs, samples, seen, settings, unique
+from tests.actors.engine import (
+    KEY,
+    Engine,
+    Faulty,
+    failures,
+    ids,
+    in_store,
+    lane,
+    runs,
+    samples,
+    seen,
+    settings,
+    unique,
+)
 
 pytestmark = pytest.mark.usefixtures("sdks")
 
@@ -168,19 +180,6 @@ class TestCrashOfALane:
         assert batch.given_up == {"groq": (1, problem)}
         assert engine.supervisor.anything_down
         assert len(samples(engine.stored)) == 1
-
-
-class Faulty(OpenAIFamily):
-    """A provider with a bug: it can't lay out the request of one model."""
-
-    def __init__(self, provider: ResolvedProvider, key: str, model_id: str) -> None:
-        super().__init__(provider, key)
-        self._bad = model_id
-
-    def prepare(self, model: Model, profile: Profile, prompt: str) -> Prepared:
-        if model.model_id == self._bad:
-            raise RuntimeError("provoked")
-        return super().prepare(model, profile, prompt)
 
 
 def is_run_of(provider: str, event: object) -> bool:

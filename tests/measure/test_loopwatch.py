@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import selectors
+import socket
 from time import perf_counter_ns
 
 import anyio
@@ -82,6 +84,37 @@ async def test_a_loop_that_was_away_is_blind_since_before_that() -> None:
     assert watch.blind_since_ns <= before
     await anyio.lowlevel.checkpoint()
     assert watch.blind_since_ns >= before + 30 * MS
+
+
+class _Busy(selectors.DefaultSelector):
+    """A selector on a busy machine: it is kept from returning for 2 ms."""
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        ready = super().select(timeout)
+        stall(0.002)
+        return ready
+
+
+class _BusyWatch(LoopWatch, _Busy):
+    """Watches that one."""
+
+
+def test_a_busy_machine_does_not_pass_for_a_wait() -> None:
+    """Bytes lay ready behind an absence: that the call itself took long doesn't mean that it had to wait for them."""
+    ours, theirs = socket.socketpair()
+    with _BusyWatch() as watch, ours, theirs:
+        watch.register(ours, selectors.EVENT_READ)
+        watch.select(0)
+        before = perf_counter_ns()
+        theirs.send(b"x")
+        stall(0.005)
+        assert watch.select(5.0)
+        assert watch.blind_since_ns <= before
+        ours.recv(1)
+        stall(0.005)
+        waited_from = perf_counter_ns()
+        watch.select(0.01)
+        assert watch.blind_since_ns > waited_from
 
 
 def test_another_loop_is_refused() -> None:

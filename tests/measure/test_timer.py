@@ -62,14 +62,26 @@ def test_a_role_an_empty_delta_a_comment_and_usage_are_no_chunks() -> None:
         (read_at(100, doubt=5), 1, 0),
         (read_at(100, doubt=5), 3, 2),
         (read_at(100, doubt=0.9), 3, 0),
+        (read_at(100, wait=5), 1, 0),
+        (read_at(100, wait=5), 3, 2),
         (read_at(100, doubt=5, kernel=False), 1, 1),
         (read_at(100, doubt=5, kernel=False), 3, 3),
         (read_at(100, doubt=0.9, kernel=False), 3, 0),
     ],
 )
 def test_doubt(read: Read, chunks: int, doubtful: int) -> None:
-    """By the kernel's clock a lone chunk is certain; in company, or by ours, it may be as old as the doubt says."""
+    """By the kernel's clock the last chunk of a read is certain; the others, or any by our clock, may be older.
+
+    So they may where the loop had not looked for a while, or where the read came late.
+    """
     assert timed((read, said(*"x" * chunks))).doubtful_chunks == doubtful
+
+
+def test_a_chunk_that_shares_its_read_with_the_end_is_in_doubt_too() -> None:
+    """The stamp may be that of the finish reason behind it."""
+    late = read_at(100, doubt=5)
+    assert timed((late, said("x") + finished("stop"))).doubtful_chunks == 1
+    assert timed((late, delta(role="assistant") + said("x"))).doubtful_chunks == 0
 
 
 def test_a_first_read_with_more_than_one_chunk_is_an_upper_bound() -> None:

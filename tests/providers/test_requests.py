@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import Any
 
@@ -248,6 +249,4 @@ async def test_the_environment_is_put_back(simulator: SpawnedSimulator, monkeypa
     """It is hidden only while a client is made."""
     monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", "x-leak: openai")
     async with opened("groq", base_url(simulator.url, "groq")):
-        import os
-
         assert os.environ["OPENAI_CUSTOM_HEADERS"] == "x-leak: openai"

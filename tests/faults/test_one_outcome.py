@@ -1,0 +1,122 @@
+"""Whatever happens to a run, exactly one outcome comes of it."""
+
+from __future__ import annotations
+
+import resource
+import socket
+from pathlib import Path
+
+import anyio
+import pytest
+
+from llmbench.messages import Failure, Model, Profile, Sample
+from llmbench.providers.base import Prepared
+from llmbench.providers.openai_family import OpenAIFamily
+from llmbench.simulator import SpawnedSimulator
+from tests.faults.support import assert_clean, verdict
+from tests.runs import CHAT, KEY, QUICK, attempt, base_url, job, opened, profile, settings
+
+
+class Unprepared(OpenAIFamily):
+    """A provider with a bug."""
+
+    def prepare(self, model: Model, profile: Profile, prompt: str) -> Prepared:
+        raise LookupError(f"no such thing as {model.model_id}")
+
+
+async def test_a_bug_is_an_outcome() -> None:
+    """It is called internal, has its traceback, and no provider is blamed."""
+    provider = Unprepared(settings("groq", "http://127.0.0.1:9/v1"), KEY)
+    outcome = await attempt(provider, job("groq", "m", profile())).run()
+    await provider.close()
+    assert isinstance(outcome, Failure)
+    assert (outcome.error_kind, outcome.exc_type, outcome.partial) == ("internal", "LookupError", {})
+    assert outcome.traceback is not None
+    assert "no such thing as m" in outcome.traceback
+
+
+async def test_the_total_limit_holds_before_anything_is_sent() -> None:
+    """A connection that hangs, and a run that may take less than a connection may."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"https://127.0.0.1:{listener.getsockname()[1]}/v1"
+        async with opened("groq", url) as provider:
+            work = job("groq", "m", profile(timeout_seconds=0.2, connect_timeout_seconds=5.0))
+            outcome = await attempt(provider, work).run()
+    assert isinstance(outcome, Failure)
+    assert verdict(outcome) == ("timeout", "total_timeout", "timeout")
+    assert (outcome.partial, outcome.http_status) == ({}, None)
+
+
+async def test_a_run_that_never_began_can_be_cancelled() -> None:
+    """The lane stopped first; the job still has its one outcome."""
+    async with opened("groq", "http://127.0.0.1:9/v1") as provider:
+        work = job("groq", "m", profile())
+        outcome = attempt(provider, work).cancelled()
+    assert isinstance(outcome, Failure)
+    assert (outcome.id, outcome.error_kind, outcome.error_cause) == (work.outcome_id, "local", "cancelled")
+    assert outcome.partial == {}
+
+
+async def test_a_run_that_is_cut_off_keeps_its_figures(simulator: SpawnedSimulator) -> None:
+    """Two chunks had come when llmbench stopped; the failure is ours, not the provider's."""
+    async with opened(CHAT.provider, base_url(simulator.url, CHAT.provider)) as provider:
+        run = attempt(provider, job(CHAT.provider, CHAT.model("ttft5-gap300-tok64"), profile()))
+        with anyio.move_on_after(0.45) as scope:
+            await run.run()
+    assert scope.cancelled_caught
+    outcome = run.cancelled()
+    assert isinstance(outcome, Failure)
+    assert verdict(outcome) == ("local", "cancelled", "generate")
+    assert outcome.partial["visible_stream_chunks"] == 2
+    assert outcome.partial["client_lag_max"] >= 0
+    assert_clean(outcome)
+
+
+async def test_a_job_and_its_outcome_have_one_id(simulator: SpawnedSimulator) -> None:
+    """Good or bad."""
+    async with opened(CHAT.provider, base_url(simulator.url, CHAT.provider)) as provider:
+        for words, kind in ((QUICK, Sample), ("500", Failure)):
+            work = job(CHAT.provider, CHAT.model(words), profile())
+            outcome = await attempt(provider, work).run()
+            assert isinstance(outcome, kind)
+            assert outcome.id == work.outcome_id
+
+
+async def test_many_at_once_are_one_outcome_each(simulator: SpawnedSimulator) -> None:
+    """Forty runs, good and bad, through one client: as many outcomes, and as many requests."""
+    since = simulator.counts().requests
+    ids: list[str] = []
+    async with opened(CHAT.provider, base_url(simulator.url, CHAT.provider)) as provider:
+
+        async def run(words: str) -> None:
+            ids.append((await attempt(provider, job(CHAT.provider, CHAT.model(words), profile())).run()).id)
+
+        async with anyio.create_task_group() as tasks:
+            for number in range(40):
+                tasks.start_soon(run, (QUICK, "429", f"truncate3-{QUICK}", f"errormid3-{QUICK}")[number % 4])
+    assert len(set(ids)) == 40
+    assert len(simulator.requests(since=since)) == 40
+
+
+def fill_the_gaps() -> list[socket.socket]:
+    """Take every free descriptor below the highest one in use."""
+    highest = max(int(entry.name) for entry in Path("/proc/self/fd").iterdir())
+    return [socket.socket() for _ in range(highest)]
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="descriptors can be limited and counted on Linux only")
+async def test_out_of_descriptors_is_our_own_fault(simulator: SpawnedSimulator) -> None:
+    """K15: the provider is not blamed for what this machine ran out of."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    async with opened(CHAT.provider, base_url(simulator.url, CHAT.provider)) as provider:
+        run = attempt(provider, job(CHAT.provider, CHAT.model(QUICK), profile()))
+        fillers = fill_the_gaps()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (1, hard))
+        try:
+            outcome = await run.run()
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            for filler in fillers:
+                filler.close()
+    assert isinstance(outcome, Failure)
+    assert verdict(outcome) == ("local", "local_resource", "connect")
