@@ -17,8 +17,8 @@ def line(text: str = "") -> None:
 
 
 def json_line(document: Any) -> None:
-    """Write one JSON object on one line, dates as RFC 3339."""
-    _write(msgspec.json.encode(document).decode() + "\n")
+    """Write one JSON object on one line: dates as RFC 3339, the keys of free-form parts sorted, as stores keep them."""
+    _write(msgspec.json.encode(document, order="deterministic").decode() + "\n")
 
 
 def _write(text: str) -> None:

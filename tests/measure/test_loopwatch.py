@@ -9,7 +9,7 @@ from time import perf_counter_ns
 import anyio
 import anyio.lowlevel
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmbench.measure.loopwatch import LoopWatch, current_watch
@@ -52,6 +52,7 @@ async def test_waiting_is_no_absence() -> None:
     assert current_watch().worst_since(start) < 200 * MS
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 50), st.integers(0, 50)), min_size=1, max_size=60), st.integers(0, 1500))
 def test_the_worst_of_any_stretch_is_remembered(absences: list[tuple[int, int]], start: int) -> None:
     """Whatever is forgotten on the way, the answer is the longest absence that ended since the start."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmbench.measure.exchange import Timeline
@@ -242,6 +242,7 @@ def test_what_the_response_says_of_itself_is_kept() -> None:
 # properties
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0, 1e6), min_size=2, max_size=50), st.integers(1, 99))
 def test_quantile_is_that_of_the_standard_library(values: list[float], percent: int) -> None:
     """Type 7 of Hyndman and Fan, which `statistics` calls inclusive."""
@@ -254,6 +255,7 @@ def test_quantile_at_the_ends() -> None:
     assert (quantile([1.0, 2.0, 9.0], 0.0), quantile([1.0, 2.0, 9.0], 1.0), quantile([7.0], 0.5)) == (1.0, 9.0, 7.0)
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 400), min_size=1, max_size=40))
 def test_figures_agree_with_each_other(gaps_ms: list[int]) -> None:
     """First token and gaps add up to the last one, within the run; quantiles are in order; no speed is negative."""

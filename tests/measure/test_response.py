@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import httpx2
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmbench.measure.response import MAX_QUEUED_BYTES, ResponseReader, ResponseTooLarge
@@ -64,6 +64,7 @@ def refusal(*pieces: bytes) -> httpx2.RemoteProtocolError:
 
 
 @every_response
+@settings(deadline=None)
 @given(places=st.lists(st.integers(0, 10_000), max_size=20))
 def test_any_split_gives_the_same_response(response: bytes, places: list[int]) -> None:
     """Status, headers, body and completeness do not depend on where reads begin and end."""
@@ -143,6 +144,7 @@ def test_identity_is_no_compression(encoding: bytes) -> None:
 @pytest.mark.parametrize(
     "response", [CHUNKED, RESPONSES["length"], RESPONSES["interim"]], ids=["chunked", "length", "interim"]
 )
+@settings(deadline=None)
 @given(data=st.data())
 def test_a_response_that_stops_too_soon_is_truncated(response: bytes, data: st.DataObject) -> None:
     """Any proper beginning of a response of known length is refused at the end of the connection."""

@@ -246,6 +246,20 @@ async def test_closing_twice_is_harmless(ends: Ends) -> None:
     assert (line.inbox.reads, line.inbox.ends) == ([], [])
 
 
+async def test_a_closed_streams_descriptor_can_be_used_again() -> None:
+    """The next connection gets the same number, and is read as if it were the first."""
+    numbers = set()
+    for _ in range(3):
+        with tcp_pair() as (ours, peer):
+            line = Line(ours, peer)
+            numbers.add(ours.fileno())
+            peer.send(b"hello")
+            await line.inbox.count(1)
+            assert line.inbox.data == b"hello"
+            line.stream.close()
+    assert len(numbers) == 1
+
+
 async def test_closing_with_reset_tells_the_peer_so(ends: Ends) -> None:
     """The peer's next read fails, where an ordinary close would look like an end."""
     line = Line(*ends)

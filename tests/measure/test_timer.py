@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmbench.measure.stamps import Read
@@ -181,6 +181,7 @@ def test_who_watches_gets_each_text_behind_its_stamp() -> None:
     assert seen == [(1, "a"), (2, "b")]
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(1, 4), min_size=1, max_size=20))
 def test_counts_add_up(chunks_per_read: list[int]) -> None:
     """However chunks fall into reads: none is lost, and each read with company is counted once."""

@@ -1,0 +1,229 @@
+"""Process faults, one test a row of the fault matrix: kills, signals, crashes, readers that go away."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from time import monotonic, sleep
+
+import pytest
+
+from llmbench.simulator import SpawnedSimulator
+from tests.actors.engine import unique
+from tests.e2e.program import KEYS, SECONDS, Place, ended, output, until_logged
+
+DRIVER = (sys.executable, "-m", "tests.faults.engine_driver")
+KILLS = 100
+
+
+@pytest.fixture
+def place(tmp_path: Path, simulator: SpawnedSimulator) -> Place:
+    return Place(tmp_path, simulator)
+
+
+class Doomed:
+    """The engines of one database, each killed by its log's name; `logs` keeps them."""
+
+    def __init__(self, driver: subprocess.Popen[str], folder: Path) -> None:
+        self._driver = driver
+        self._folder = folder
+        self.logs: list[Path] = []
+
+    def start(self) -> int:
+        """Start an engine; return its process id."""
+        log = self._folder / f"{len(self.logs)}.log"
+        self.logs.append(log)
+        assert self._driver.stdin is not None
+        self._driver.stdin.write(f"{log}\n")
+        self._driver.stdin.flush()
+        return int(output(self._driver).readline())
+
+    def end(self, process: int, number: signal.Signals) -> int:
+        """Send it a signal; return its exit code."""
+        os.kill(process, number)
+        return int(output(self._driver).readline())
+
+    def stored(self) -> list[str]:
+        """Return the ids that the logs say are stored; the last line of each may have been cut by the kill."""
+        lines = [line for log in self.logs if log.exists() for line in log.read_text().split("\n")[:-1]]
+        documents = [json.loads(line) for line in lines]
+        return [document["id"] for document in documents if document.get("event") == "run"]
+
+    def until_first_run(self) -> None:
+        """Wait until the newest engine's log tells of a stored run."""
+        deadline = monotonic() + SECONDS
+        while not (self.logs[-1].exists() and '"event":"run"' in self.logs[-1].read_text()):
+            assert monotonic() < deadline
+            sleep(0.005)
+
+
+@contextmanager
+def doomed(place: Place, models: list[str]) -> Iterator[Doomed]:
+    """Configure engines that measure as fast as they can, over and over, and have the fork server make them."""
+    place.configure("fresh_minutes = 0.1", groq=[])
+    config = place.folder / "config.toml"
+    fast = config.read_text().replace("requests_per_minute = 6000", "requests_per_minute = 100000\nconcurrency = 8")
+    config.write_text(fast.replace("max_tokens = 16", "max_tokens = 4"))
+    env = KEYS | {"BENCHMARK_MODELS": ",".join(f"groq/{model}" for model in models)}
+    with place.started(command=DRIVER, env=env, stdin=subprocess.PIPE, stderr=None) as driver:
+        yield Doomed(driver, place.folder)
+
+
+@pytest.mark.timeout(300)
+def test_K1_a_hundred_kills_lose_nothing_that_was_stored(place: Place, simulator: SpawnedSimulator) -> None:
+    """SIGKILL at random moments, over one file.
+
+    1. The first engine shows how long a start takes; a hundred engines are killed at any moment up to twice that.
+    2. One more runs over what they left, and ends well when it is told to.
+    3. The file passes its integrity check, every id that a log told as stored is in it, and no id is there twice.
+    4. The server saw streams cut off, so the kills did hit what they were meant to hit.
+    """
+    models = [unique("ttft1-gap0.5") for _ in range(600)]
+    before = simulator.counts().client_closed
+    moments = random.Random(19)
+    with doomed(place, models) as engines:
+        began = monotonic()
+        first = engines.start()
+        engines.until_first_run()
+        window = 2 * min(monotonic() - began, 0.4)
+        assert engines.end(first, signal.SIGKILL) == -signal.SIGKILL
+        for _ in range(KILLS - 1):
+            engine = engines.start()
+            sleep(moments.uniform(0, window))
+            assert engines.end(engine, signal.SIGKILL) == -signal.SIGKILL
+        last = engines.start()
+        engines.until_first_run()
+        assert engines.end(last, signal.SIGTERM) == 0
+
+    told = engines.stored()
+    with closing(sqlite3.connect(place.database)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        stored = [row[0] for row in connection.execute("SELECT id FROM samples UNION ALL SELECT id FROM failures")]
+    assert len(told) == len(set(told)) > KILLS
+    assert set(told) <= set(stored)
+    assert len(stored) == len(set(stored))
+    assert simulator.counts().client_closed - before > KILLS // 4
+
+
+def test_K3_what_does_not_end_in_time_is_cut_off_and_recorded(place: Place, simulator: SpawnedSimulator) -> None:
+    """SIGTERM while one stream ends soon and two never do: one sample, two ``cancelled``, exit code 0 in time.
+
+    The grace period is a second and a half.
+    """
+    ends = unique("ttft100-gap40", "a-ends-")
+    never = [unique("ttft5-gap5-stall3", f"{letter}-never-") for letter in "bc"]
+    quick = unique(name="d-quick-")
+    place.configure("grace_seconds = 1.5", groq=[ends, *never, quick])
+    _allow(place, concurrency=4)
+    with place.started("--headless") as process:
+        before = until_logged(process, quick)
+        began = monotonic()
+        done = ended(process, signal.SIGTERM, before=before)
+
+    assert (done.code, done.err) == (0, "")
+    assert monotonic() - began < 15
+    assert {sample.model_name for sample in place.samples()} == {ends, quick}
+    cut = place.failures()
+    assert sorted(failed.model_name for failed in cut) == never
+    assert {(failed.error_kind, failed.error_cause) for failed in cut} == {("local", "cancelled")}
+    assert {line["id"] for line in done.runs()} == {outcome.id for outcome in place.outcomes()}
+    assert all(len(simulator.requests(model=name)) == 1 for name in [ends, *never, quick])
+
+
+def _allow(place: Place, **limits: int) -> None:
+    config = place.folder / "config.toml"
+    more = "\n".join(f"{name} = {value}" for name, value in limits.items())
+    config.write_text(config.read_text().replace("requests_per_minute = 6000", f"requests_per_minute = 6000\n{more}"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_K4_a_second_signal_ends_it_at_once(place: Place, number: signal.Signals) -> None:
+    """With a stream that never ends and a long grace period, it ends as the signal says; what was stored is whole."""
+    quick = unique(name="b-quick-")
+    place.configure("grace_seconds = 3600", groq=[unique("ttft5-gap5-stall3", "a-never-"), quick])
+    with place.started("--headless") as process:
+        before = until_logged(process, quick)
+        began = monotonic()
+        done = ended(process, signal.SIGTERM, number, before=before)
+
+    assert done.code == 128 + number
+    assert monotonic() - began < 10
+    assert "Traceback" not in done.err
+    assert {line["id"] for line in done.runs()} <= {outcome.id for outcome in place.outcomes()}
+    with closing(sqlite3.connect(place.database)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+
+
+SUPERVISOR_BUG = """
+import sys
+from llmbench.actors.supervisor import Supervisor
+from llmbench.cli.main import main
+
+async def broken(self):
+    raise ExceptionGroup("the supervisor broke", [KeyError("first cause"), ZeroDivisionError("second cause")])
+
+Supervisor._run_lanes = broken
+sys.exit(main(["--headless", "--once"]))
+"""
+
+
+def test_K13_a_bug_in_the_supervisor_ends_the_program(place: Place) -> None:
+    """Nothing goes on half alive: the exit code says that it was a bug, and every cause is shown once."""
+    place.configure(groq=[unique()])
+    with place.started(command=(sys.executable, "-c", SUPERVISOR_BUG)) as process:
+        done = ended(process)
+
+    assert done.code == 70
+    assert done.err.count("KeyError: 'first cause'") == 1
+    assert done.err.count("ZeroDivisionError: second cause") == 1
+    assert "this is a fault of llmbench itself" in done.err
+
+
+class TestK19:
+    """The log's reader goes away, or reads no more: the engine measures on, and ends when it is told to."""
+
+    @pytest.fixture
+    def models(self, place: Place) -> list[str]:
+        models = [unique("ttft20-gap2") for _ in range(30)]
+        place.configure("grace_seconds = 5", groq=models)
+        return models
+
+    def test_K19_a_reader_that_goes_away(self, place: Place, simulator: SpawnedSimulator, models: list[str]) -> None:
+        """After the first run nobody reads: the other models are measured and stored all the same, exit code 0."""
+        with place.started("--headless") as process:
+            next(line for line in output(process) if '"event":"run"' in line)
+            output(process).close()
+            _until_requested(simulator, models)
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(SECONDS) == 0
+
+        assert len(place.samples()) == 30
+
+    def test_K19_a_reader_that_is_stuck(self, place: Place, simulator: SpawnedSimulator, models: list[str]) -> None:
+        """The pipe holds a dozen lines and is never emptied: the same, and it waits for the reader a moment only."""
+        with place.started("--headless") as process:
+            fcntl.fcntl(output(process), fcntl.F_SETPIPE_SZ, 4096)
+            _until_requested(simulator, models)
+            began = monotonic()
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(SECONDS) == 0
+            assert monotonic() - began < 15
+
+        assert len(place.samples()) == 30
+
+
+def _until_requested(simulator: SpawnedSimulator, models: list[str]) -> None:
+    """Wait until the server has seen a request for each of the models."""
+    deadline = monotonic() + SECONDS
+    while not {record.model for record in simulator.requests(provider="groq")} >= set(models):
+        assert monotonic() < deadline
+        sleep(0.05)
