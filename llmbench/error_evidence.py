@@ -206,8 +206,17 @@ def _message(chain: list[BaseException], reply: _Reply, body: ErrorBody) -> str:
         return body.message
     if reply.status is not None and reply.body is not None and not reply.body:
         return f"HTTP {reply.status} with an empty body"
-    texts = (str(link).strip().rstrip(".") for link in chain if not _is_cancellation(link))
-    return ": ".join(filter(None, dict.fromkeys(texts)))[:_MESSAGE_LIMIT] or _name(type(chain[0]))
+    return ": ".join(_texts(chain))[:_MESSAGE_LIMIT] or _name(type(chain[0]))
+
+
+def _texts(chain: list[BaseException]) -> list[str]:
+    """Return what the links say, without what one of those before has said already."""
+    told: list[str] = []
+    for link in chain:
+        text = "" if _is_cancellation(link) else str(link).strip().rstrip(".")
+        if text and not any(text in earlier for earlier in told):
+            told.append(text)
+    return told
 
 
 def _is_cancellation(error: BaseException) -> bool:

@@ -56,6 +56,11 @@ DNS = Verdict("network", "dns")
 CONNECT_REFUSED = Verdict("network", "connect_refused")
 UNREACHABLE = Verdict("network", "unreachable")
 TLS = Verdict("network", "tls")
+NO_TLS = Verdict(
+    "network",
+    "tls",
+    "check the port and http:// versus https:// in providers.{provider}.base_url: the server does not speak TLS there",
+)
 PROTOCOL = Verdict("network", "protocol")
 RESET = Verdict("network", "reset")
 LOCAL = Verdict("local", "local_resource")
@@ -323,6 +328,7 @@ EXCEPTIONS: tuple[ExceptionRule, ...] = (
     _raised("MemoryError PoolTimeout", LOCAL),
     _raised("ResponseTooLarge", TOO_LARGE),
     _raised("gaierror herror ClientConnectorDNSError", DNS),
+    _raised("SSLError ClientConnectorSSLError", NO_TLS, _TLS, "WRONG_VERSION_NUMBER"),
     _raised("SSLCertVerificationError ClientConnectorCertificateError ClientConnectorSSLError", TLS),
     _raised("ConnectTimeout ConnectTimeoutError ConnectionTimeoutError", CONNECT_TIMEOUT),
     _raised("ReadTimeout ReadTimeoutError WriteTimeout SocketTimeoutError ServerTimeoutError", IDLE_TIMEOUT),

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import logging.handlers
 import os
 import queue
+import sys
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 import msgspec
 
@@ -109,28 +111,52 @@ class _NeverWaiting(logging.handlers.QueueHandler):
             self.dropped += 1
 
 
-class _Stream(logging.Handler):
+class _Lines:
     """Writes lines until nobody reads them any more: the log is for its reader, and the engine goes on without one.
 
-    Past Python's own buffer where there is a descriptor: a write that a stuck reader holds up would keep the buffer's
-    lock, and whoever flushes it when the program ends would wait for the reader, too.
+    A write that a stuck reader holds up must hold nobody else up when the program ends. So this is no
+    `logging.Handler`, whose lock `logging.shutdown` waits for; and where there is a descriptor, lines go past Python's
+    own buffer, whose lock whoever flushes the stream would wait for.
     """
 
-    def __init__(self, stream: TextIO) -> None:
-        super().__init__()
+    def __init__(self, stream: TextIO, formatter: logging.Formatter) -> None:
         self._stream = stream
+        self._formatter = formatter
         self._descriptor = _descriptor(stream)
         self.given_up = False
         """Nobody waits for the writer any more: the stream may be closed, and its descriptor be another file's."""
 
-    def emit(self, record: logging.LogRecord) -> None:
-        text = self.format(record) + "\n"
+    def write(self, record: logging.LogRecord) -> None:
+        text = self._format(record) + "\n"
         with contextlib.suppress(OSError):
             if self._descriptor is None:
                 self._stream.write(text)
                 self._stream.flush()
             else:
                 _write(self._descriptor, text.encode(self._stream.encoding, "backslashreplace"))
+
+    def _format(self, record: logging.LogRecord) -> str:
+        try:
+            return self._formatter.format(record)
+        except (TypeError, ValueError) as error:
+            text = f"{record.msg!r} with {record.args!r} can't be put together: {error}"
+            return self._formatter.format(_record(record.levelno, text, record.name))
+
+
+class _CurrentStderr(io.TextIOBase):
+    """Whatever `sys.stderr` is at the moment: a progress bar takes it over, to print above itself."""
+
+    def write(self, text: str, /) -> int:
+        return sys.stderr.write(text) if sys.stderr is not None else 0
+
+    def flush(self) -> None:
+        if sys.stderr is not None:
+            sys.stderr.flush()
+
+
+def current_stderr() -> TextIO:
+    """Return a stream for log lines of a command that shows progress on stderr meanwhile."""
+    return cast("TextIO", _CurrentStderr())
 
 
 def _descriptor(stream: TextIO) -> int | None:
@@ -145,9 +171,9 @@ def _write(descriptor: int, data: bytes) -> None:
         data = data[os.write(descriptor, data) :]
 
 
-def _write_lines(lines: queue.Queue[logging.LogRecord | None], target: _Stream) -> None:
+def _write_lines(lines: queue.Queue[logging.LogRecord | None], target: _Lines) -> None:
     while not target.given_up and (record := lines.get()) is not None:
-        target.handle(record)
+        target.write(record)
 
 
 @contextlib.contextmanager
@@ -156,8 +182,7 @@ def logging_to(stream: TextIO, *, json: bool, level: int = logging.INFO) -> Iter
 
     What is still to be written then gets a few seconds, for a reader may be stuck.
     """
-    target = _Stream(stream)
-    target.setFormatter(JsonFormatter() if json else PlainFormatter())
+    target = _Lines(stream, JsonFormatter() if json else PlainFormatter())
     lines: queue.Queue[logging.LogRecord | None] = queue.Queue(_QUEUED_LINES)
     handler = _NeverWaiting(lines)
     writer = threading.Thread(target=_write_lines, args=(lines, target), name="log writer", daemon=True)
@@ -180,18 +205,18 @@ def logging_to(stream: TextIO, *, json: bool, level: int = logging.INFO) -> Iter
 def _finish(
     writer: threading.Thread,
     lines: queue.Queue[logging.LogRecord | None],
-    target: _Stream,
+    target: _Lines,
     dropped: int,
 ) -> None:
     """Let the writer come to its end, for a bounded time, and say what is missing."""
     with contextlib.suppress(queue.Full):
         if dropped:
-            lines.put(_about_dropped(dropped), timeout=_LAST_LINES_SECONDS)
+            message = f"{dropped} log lines were dropped: their reader was too slow"
+            lines.put(_record(logging.WARNING, message), timeout=_LAST_LINES_SECONDS)
         lines.put(None, timeout=_LAST_LINES_SECONDS)
     writer.join(_LAST_LINES_SECONDS)
     target.given_up = True
 
 
-def _about_dropped(count: int) -> logging.LogRecord:
-    message = f"{count} log lines were dropped: their reader was too slow"
-    return logging.makeLogRecord({"name": __name__, "levelno": logging.WARNING, "levelname": "WARNING", "msg": message})
+def _record(level: int, message: str, name: str = __name__) -> logging.LogRecord:
+    return logging.LogRecord(name, level, __file__, 0, message, None, None)

@@ -73,7 +73,7 @@ class Secrets:
         if not value.isascii() or not value.isprintable():
             raise SecretError(
                 f"environment variable {name!r} holds a character that no key has "
-                "(a line end in the middle, or a letter outside ASCII): copy the key again"
+                "(a line end in the middle, a control character, or a letter outside ASCII): copy the key again"
             )
         return Secret(value)
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+import trustme
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -156,6 +161,33 @@ def test_a_certificate_file_with_an_impossible_name_is_missing(tmp_path: Path) -
 
     [problem] = problems(path)
     assert problem.endswith("no such file can be read: name one with certificates in PEM form")
+
+
+@pytest.mark.parametrize("wrong", ["key", "junk", "nothing", "revocations"])
+def test_a_certificate_file_without_a_certificate_is_refused(wrong: str, tmp_path: Path) -> None:
+    """A private key, anything else, nothing at all, or only a list of what was revoked can't verify a connection."""
+    ca = trustme.CA()
+    data = {"key": ca.private_key_pem.bytes(), "junk": b"\xff\x00", "nothing": b"", "revocations": revocations(ca)}
+    (tmp_path / "ca.pem").write_bytes(data[wrong])
+    path = write(tmp_path, '[providers.groq]\nca_file = "ca.pem"\n')
+
+    [problem] = problems(path)
+    assert problem == (
+        f"{path}: providers.groq.ca_file is 'ca.pem', and no certificate can be read from that file: "
+        "name one with certificates in PEM form"
+    )
+
+
+def revocations(ca: trustme.CA) -> bytes:
+    """Return the authority's list of revoked certificates, in PEM form."""
+    key = serialization.load_pem_private_key(ca.private_key_pem.bytes(), None)
+    assert isinstance(key, ec.EllipticCurvePrivateKey)
+    now = datetime.now(UTC)
+    builder = x509.CertificateRevocationListBuilder().issuer_name(
+        x509.load_pem_x509_certificate(ca.cert_pem.bytes()).subject
+    )
+    signed = builder.last_update(now).next_update(now + timedelta(days=1)).sign(key, hashes.SHA256())
+    return signed.public_bytes(serialization.Encoding.PEM)
 
 
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST", "127.0.0.1", "127.8.8.8:1234", "[::1]:8000"])

@@ -69,6 +69,10 @@ WRONG = {
         {"BENCHMARK_PROVIDERS": ","},
         "environment variable 'BENCHMARK_PROVIDERS' names no provider: list some, separated by commas, or unset it",
     ),
+    "no model": (
+        {"BENCHMARK_PROVIDERS": "groq", "BENCHMARK_MODELS": ",,"},
+        "environment variable 'BENCHMARK_MODELS' names no model: list some, separated by commas, or unset it",
+    ),
     "whose model": (
         {"BENCHMARK_PROVIDERS": "groq,openai", "BENCHMARK_MODELS": "llama"},
         (

@@ -118,7 +118,7 @@ def exit_code(arguments: Sequence[str]) -> int:
     parser = build()
     try:
         read = parser.parse_args(arguments)
-        _check_engine_options(parser, read.command, once=read.once, limit=read.limit, providers=read.providers)
+        _check_engine_options(parser, read)
     except SystemExit as error:
         return int(error.code or 0)
     return 0

@@ -189,6 +189,17 @@ def test_the_address_that_was_reached_counts(numbers: tuple[int, ...], cause: st
     assert cause == classify(evidence_from_exception("groq", "connect", group(*numbers))).cause
 
 
+def test_nothing_is_said_twice() -> None:
+    """A wrapper that quotes its cause has said it; what only the cause says is added."""
+    failure = httpx2.ConnectError("resolve failed for h:443: [Errno -2] Name or service not known")
+    failure.__cause__ = socket.gaierror(-2, "Name or service not known")
+    failure.__cause__.__cause__ = OSError("no route to the name server")
+
+    assert evidence_from_exception("groq", "resolve", failure).message == (
+        "resolve failed for h:443: [Errno -2] Name or service not known: no route to the name server"
+    )
+
+
 @pytest.mark.parametrize(("number", "cause"), [(errno.ECONNREFUSED, "connect_refused"), (errno.EPIPE, "unreachable")])
 def test_a_summary_of_failed_addresses_is_read(number: int, cause: str) -> None:
     """A connector that only lists in words what it met at each address still tells that one of them refused."""

@@ -195,6 +195,17 @@ class TestWriting:
         assert out.getvalue().count("\n") == 1
         assert "warning: loud" in out.getvalue()
 
+    def test_a_message_that_its_arguments_do_not_fit_is_written_as_it_is(self) -> None:
+        """A slip in one line of code silences neither that line nor those after it."""
+        out = io.StringIO()
+        with logging_to(out, json=True):
+            logger.info("%d models", "three")
+            logger.info("next")
+        first, second = parsed(out.getvalue())
+
+        assert first["message"].startswith("'%d models' with ('three',) can't be put together: ")
+        assert second["message"] == "next"
+
     def test_text_that_the_stream_cannot_hold_is_escaped(self, tmp_path: Path) -> None:
         """On a terminal that knows ASCII only, a line is written all the same."""
         path = tmp_path / "log"

@@ -73,10 +73,10 @@ def test_an_unset_or_blank_variable_is_no_secret(env: dict[str, str]) -> None:
         secrets.require("KEY")
 
 
-@pytest.mark.parametrize("value", ["abc\ndef", "abcdéf", "abc\x00def", "abc\udc80def", "abc\x7fdef"])
+@pytest.mark.parametrize("value", ["abc\ndef", "abcdéf", "abc\x00def", "abc\udc80def", "abc\x7fdef", "abc\x01def"])
 def test_a_value_that_no_header_can_carry_is_refused(value: str) -> None:
-    """A line end inside a key, or a character outside ASCII, is reported by the variable's name only."""
-    with pytest.raises(SecretError, match=r"^environment variable 'KEY' holds a character") as caught:
+    """A line end or control character inside a key, or one outside ASCII, is reported by the variable's name only."""
+    with pytest.raises(SecretError, match=r"^environment variable 'KEY' holds a character.*control") as caught:
         Secrets({"KEY": value}).get("KEY")
 
     assert "abc" not in str(caught.value)

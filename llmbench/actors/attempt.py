@@ -61,6 +61,7 @@ class Attempt:
         try:
             with anyio.fail_after(profile.timeout_seconds) as total:
                 await self._converse()
+            return self._judge()
         except TimeoutError as error:
             if not total.cancelled_caught:
                 return self._failure(self._evidence(error), error)
@@ -69,7 +70,6 @@ class Attempt:
             return self._failure(msgspec.structs.replace(evidence, message=message), error)
         except Exception as error:  # noqa: BLE001  the seam where everything that can go wrong becomes one outcome
             return self._failure(self._evidence(error), error)
-        return self._judge()
 
     def cancelled(self) -> Outcome:
         """Return the outcome of a run that was cut off by our own shutdown or restart."""
@@ -84,8 +84,8 @@ class Attempt:
         limits = Limits(connect=profile.connect_timeout_seconds, idle=profile.idle_timeout_seconds)
         async with self._provider.exchange(limits) as exchange:
             self._exchange = exchange
-            async with self._gate.connecting():
-                await self._provider.connect(exchange)
+            exchange.handshake_turn = self._gate.handshaking
+            await self._provider.connect(exchange)
             with exchange.current():
                 async with self._gate.turn(exchange), prepared.send():
                     await exchange.consume(timer)

@@ -12,6 +12,7 @@ PROBE_SECONDS = 900.0
 
 _PAUSE_FIRST = 5.0
 _PAUSE_LONGEST = 900.0
+_MOST_DOUBLINGS = 16
 _TROUBLE_BEFORE_PAUSE = 3
 _SLOWEST = 16.0
 _LASTING = frozenset({"auth", "billing"})
@@ -48,6 +49,7 @@ class Breaker:
         self._pauses = 0
         self._trouble = 0
         self._smooth = 0
+        self._epoch = 0
         self.slowdown = 1.0
         """By how much the interval between starts is to be stretched."""
 
@@ -63,16 +65,20 @@ class Breaker:
             return None
         return max(0.0, self._until - now)
 
-    def started(self) -> None:
-        """A run starts; if the breaker is open, it is the probe."""
+    def started(self) -> int:
+        """A run starts; if the breaker is open, it is the probe. Returns the epoch that its result belongs to."""
         if self._open:
             self._probing = True
+        return self._epoch
 
     def withdrawn(self) -> None:
         """The run that was to start did not take place."""
         self._probing = False
 
-    def succeeded(self) -> None:
+    def succeeded(self, epoch: int | None = None) -> None:
+        """Take a success. One that began before the latest pause says nothing about what the pause is for."""
+        if epoch is not None and epoch != self._epoch:
+            return
         self._open = self._probing = False
         self._until = 0.0
         self._pauses = self._trouble = 0
@@ -81,8 +87,18 @@ class Breaker:
             self.slowdown /= 2
             self._smooth = 0
 
-    def failed(self, kind: str, retry_after: float | None, advice: str, now: float) -> Pause | None:
-        """Take a failure; return the pause that it causes, if any."""
+    def failed(
+        self, kind: str, retry_after: float | None, advice: str, now: float, epoch: int | None = None
+    ) -> Pause | None:
+        """Take a failure; return the pause that it causes, if any.
+
+        One that began before the latest pause tells nothing new, but for a longer delay that it may ask for, and a
+        refused key.
+        """
+        if epoch is not None and epoch != self._epoch and (kind not in _LASTING or self._open):
+            if kind == "rate_limit" and retry_after is not None:
+                self._until = max(self._until, now + min(retry_after, _PAUSE_LONGEST))
+            return None
         self._smooth = 0
         if kind in _OURS:
             self._probing = False  # it says nothing of the provider: an open breaker stays open, for another probe
@@ -113,9 +129,10 @@ class Breaker:
         self._trouble = 0
 
     def _growing(self) -> float:
-        self._pauses += 1
+        self._pauses = min(self._pauses + 1, _MOST_DOUBLINGS)
         return float(min(_PAUSE_LONGEST, _PAUSE_FIRST * 2 ** (self._pauses - 1)))
 
     def _pause(self, seconds: float, reason: str, now: float, *, lasting: bool) -> Pause:
         self._until = max(self._until, now + seconds)
+        self._epoch += 1
         return Pause(seconds, reason, lasting)

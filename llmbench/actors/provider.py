@@ -127,28 +127,29 @@ class ProviderActor:
 
     async def _work(self, provider: Provider) -> None:
         while not self._winding_down():
-            job = await self._wait_for_job()
-            if job is None:
+            found = await self._wait_for_job()
+            if found is None:
                 return
+            job, epoch = found
             if self._winding_down():
                 self._give_back(job, "the lane is stopping")
                 return
-            await self._carry_out(provider, job)
+            await self._carry_out(provider, job, epoch)
 
     def _winding_down(self) -> bool:
         return self._stopping or self._fault is not None
 
-    async def _wait_for_job(self) -> Job | None:
-        job = None
+    async def _wait_for_job(self) -> tuple[Job, int] | None:
+        found = None
         with anyio.CancelScope() as waiting:
             self._waiting.add(waiting)
             try:
-                job = await self._next_job()
+                found = await self._next_job()
             finally:
                 self._waiting.discard(waiting)
-        return job
+        return found
 
-    async def _next_job(self) -> Job:
+    async def _next_job(self) -> tuple[Job, int]:
         """Ask for a job, one worker at a time: idle ones would save up starts, and make them all at once later."""
         async with self._asking:
             while True:
@@ -157,9 +158,9 @@ class ProviderActor:
                 self._around.inbox.send_nowait(Ready(provider=self.name))
                 job = await self._mailbox.receive()
                 if self._breaker.delay(monotonic()) == 0:
-                    self._breaker.started()
+                    epoch = self._breaker.started()
                     await self._begin_interval()
-                    return job
+                    return job, epoch
                 self._give_back(job, "the lane was paused meanwhile")
 
     async def _until_allowed(self) -> None:
@@ -176,7 +177,7 @@ class ProviderActor:
 
     # carrying out
 
-    async def _carry_out(self, provider: Provider, job: Job) -> None:
+    async def _carry_out(self, provider: Provider, job: Job, epoch: int) -> None:
         around = self._around
         attempt = Attempt(
             job, provider, gate=around.gate, runner=around.runner, clock=around.clock, on_text=self._progress(job)
@@ -199,8 +200,8 @@ class ProviderActor:
             raise
         finally:
             self.in_flight -= 1
-        await self._learn(outcome)
         await self._deliver(job, outcome)
+        await self._learn(outcome, epoch)
 
     def _progress(self, job: Job) -> Callable[[StreamTimer, str], None] | None:
         """Return a callback that tells the bus how a stream fills, ten times a second at most, if anybody watches."""
@@ -232,8 +233,7 @@ class ProviderActor:
         return on_text
 
     async def _deliver(self, job: Job, outcome: Outcome) -> None:
-        self._around.bus.publish(RunFinished(provider=job.model.provider, model_id=job.model.model_id, outcome=outcome))
-        envelope = Envelope(outcome=outcome, publish=job.profile.publish and job.role == "scheduled")
+        envelope = self._envelope(job, outcome)
         try:
             await self._around.outcomes.send(envelope)
         except anyio.get_cancelled_exc_class():
@@ -241,7 +241,12 @@ class ProviderActor:
             raise
 
     async def _last_words(self, job: Job, outcome: Outcome) -> None:
-        await self._send_shielded(Envelope(outcome=outcome, publish=job.profile.publish and job.role == "scheduled"))
+        await self._send_shielded(self._envelope(job, outcome))
+
+    def _envelope(self, job: Job, outcome: Outcome) -> Envelope:
+        """Tell the watchers, and address the outcome: only the schedule's own runs belong to the public collection."""
+        self._around.bus.publish(RunFinished(provider=job.model.provider, model_id=job.model.model_id, outcome=outcome))
+        return Envelope(outcome=outcome, publish=job.profile.publish and job.role == "scheduled")
 
     async def _send_shielded(self, envelope: Envelope) -> None:
         """Hand an outcome over in spite of a cancellation, for a bounded time; the id absorbs a second copy."""
@@ -252,17 +257,17 @@ class ProviderActor:
 
     # learning
 
-    async def _learn(self, outcome: Outcome) -> None:
+    async def _learn(self, outcome: Outcome, epoch: int) -> None:
         before = self._breaker.state
         if isinstance(outcome, Failure):
             if outcome.error_kind == "internal":
                 self._fail(outcome)
             reason = f"{outcome.error_kind}: {outcome.message[:200]}; {outcome.advice}"
-            pause = self._breaker.failed(outcome.error_kind, outcome.retry_after, reason, monotonic())
+            pause = self._breaker.failed(outcome.error_kind, outcome.retry_after, reason, monotonic(), epoch)
             if pause is not None:
                 self._report_pause(pause)
         else:
-            self._breaker.succeeded()
+            self._breaker.succeeded(epoch)
         if self._limiter.time_period != self._interval():
             await self._begin_interval()
         if before != self._breaker.state and self._breaker.state == "closed":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
@@ -19,6 +20,13 @@ SCHEMA_VERSION = 3
 _REQUEST_ID_HEADERS = ("x-request-id", "request-id", "x-amzn-requestid", "cf-ray")
 _FOREIGN = ("finish_reason", "response_id", "served_model", "system_fingerprint")
 """Figures that are the provider's own words."""
+
+_LONGEST_MS = 86_400_000
+_PHASES = ("connect_time", "tls_time", "time_to_first_byte", "generate_time", "client_lag_max", "connection_reused")
+"""Figures that are measured whether or not anything of an answer came."""
+
+_COUNTS = ("input_tokens", "cached_input_tokens", "generated_output_tokens", "reasoning_tokens", "total_tokens")
+"""Figures that only the provider's report of usage gives."""
 
 _TIMING_HEADERS = {"openai-processing-ms": "openai_processing"}
 
@@ -150,10 +158,10 @@ def _header_timings(headers: Mapping[str, str]) -> dict[str, Any]:
     """Return times that the provider puts into its headers, in seconds."""
     found = {}
     for header, name in _TIMING_HEADERS.items():
-        try:
-            found[name] = float(headers[header]) / 1000
-        except (KeyError, ValueError):
-            continue
+        with contextlib.suppress(KeyError, ValueError):
+            milliseconds = float(headers[header])
+            if 0 <= milliseconds <= _LONGEST_MS:
+                found[name] = milliseconds / 1000
     return {"header_timings": found} if found else {}
 
 
@@ -166,6 +174,16 @@ def _figures(measured: Measurement, runner: Runner) -> dict[str, Any]:
 
 
 def _partial(measured: Measurement | None, runner: Runner) -> dict[str, Any]:
+    """Return what is known of a failed run. Where no token came, zero of them in no time would be no measurement."""
     if measured is None:
         return {}
-    return {name: value for name, value in _figures(measured, runner).items() if value is not None and value != {}}
+    figures = _figures(measured, runner)
+    if not _has_tokens(measured):
+        figures = {name: figures[name] for name in (*_PHASES, *_FOREIGN, "misc")}
+    return {name: value for name, value in figures.items() if value is not None and value != {}}
+
+
+def _has_tokens(measured: Measurement) -> bool:
+    """Say whether text or reasoning was streamed, or a usage reported."""
+    streamed = measured.visible_stream_chunks > 0 or measured.time_to_first_reasoning_token is not None
+    return streamed or any(getattr(measured, name) is not None for name in _COUNTS)

@@ -10,6 +10,7 @@ import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from llmbench.actors.bus import Bus
+from llmbench.actors.supervision import ActorDown
 from llmbench.clock import Clock
 from llmbench.logs import log_run
 from llmbench.messages import Acknowledged, Envelope, Failure, NotStored, Outcome, SchedulerMessage, StoreState
@@ -20,6 +21,7 @@ logger = logging.getLogger(__name__)
 _BATCH = 64
 _RETRY_FIRST = 0.5
 _RETRY_LONGEST = 60.0
+_RETRY_WHILE_DRAINING = 1.0
 
 
 class Sink:
@@ -33,6 +35,7 @@ class Sink:
         bus: Bus,
         clock: Clock,
         on_stored: Callable[[Outcome], None] = log_run,
+        patience: float | None = None,
     ) -> None:
         self._store = store
         self._outcomes = outcomes
@@ -40,8 +43,12 @@ class Sink:
         self._bus = bus
         self._clock = clock
         self._on_stored = on_stored
+        self._patience = patience
+        self._draining = anyio.Event()
         self._batch: list[Envelope] = []
         self._failing = False
+        self.gave_up = False
+        """Patience came to its end: the store took nothing for too long."""
         self.stored = 0
         self.refused = 0
         """Outcomes that the store will not take: a conflict or a document that can't be encoded."""
@@ -50,6 +57,10 @@ class Sink:
     def waiting(self) -> int:
         """Outcomes that are not durable yet."""
         return len(self._batch) + self._outcomes.statistics().current_buffer_used
+
+    def drain(self) -> None:
+        """Say that the end is near: a store that fails is tried again at once, and every second from now on."""
+        self._draining.set()
 
     async def run(self) -> None:
         while True:
@@ -73,18 +84,32 @@ class Sink:
         return batch
 
     async def _put_until_known(self, batch: list[Envelope]) -> list[Verdict]:
-        """Try until the store has said what became of each item; the same ids again do no harm."""
+        """Try until the store has said what became of each item; the same ids again do no harm.
+
+        Raises ActorDown once patience is at its end, if it has one.
+        """
         delay = _RETRY_FIRST
+        began = anyio.current_time()
         while True:
             try:
                 verdicts = await self._store.put(batch)
             except StoreError as error:
                 self._report("failing", str(error))
-                await anyio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311  jitter is no secret
+                if self._patience is not None and anyio.current_time() - began > self._patience:
+                    self.gave_up = True
+                    raise ActorDown(f"the store has taken nothing for {self._patience:g} s: {error}") from error
+                await self._rest(delay * random.uniform(0.5, 1.0))  # noqa: S311  jitter is no secret
                 delay = min(_RETRY_LONGEST, delay * 2)
             else:
                 self._report("ok", None)
                 return verdicts
+
+    async def _rest(self, seconds: float) -> None:
+        if self._draining.is_set():
+            await anyio.sleep(min(seconds, _RETRY_WHILE_DRAINING))
+            return
+        with anyio.move_on_after(seconds):
+            await self._draining.wait()
 
     def _report(self, status: str, reason: str | None) -> None:
         failing = status == "failing"

@@ -92,6 +92,10 @@ class Supervised:
         self._stopping = True
         self._resting.cancel()
 
+    def wake(self) -> None:
+        """If it waits for a restart, restart it now."""
+        self._resting.cancel()
+
     async def run(self) -> None:
         """Run the actor until it returns by itself; a crash restarts it. Cancellation passes through."""
         while not self._stopping:
@@ -112,6 +116,8 @@ class Supervised:
         self.restarts += 1
         reason = f"crashed: {describe(error)}; restart {self._budget.recent} in {delay:.1f} s"
         logger.error("%s %s", self.name, reason, exc_info=error)
+        if self._stopping:
+            return
         self._tell("down" if self._budget.exhausted else "restarting", reason, delay)
         with anyio.CancelScope() as self._resting:
             await anyio.sleep(delay)

@@ -34,6 +34,7 @@ logger = logging.getLogger(__name__)
 
 _OUTCOMES = 64
 _DRAIN_SECONDS = 10.0
+_ABORT_SECONDS = 2.0
 
 
 class Lane(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,10 +62,11 @@ class Supervisor:
         probe_seconds: float = PROBE_SECONDS,
         budget: Callable[[], RestartBudget] = RestartBudget,
         on_stored: Callable[[Outcome], None] = log_run,
+        store_patience: float | None = None,
     ) -> None:
         self.bus = bus or Bus()
         self._clock = clock or SystemClock()
-        self._grace_seconds = grace_seconds
+        self.grace_seconds = grace_seconds
         self._gate = StartGate()
         self._quiet = QuietCollector()
         self._stop = anyio.Event()
@@ -72,7 +74,7 @@ class Supervisor:
         inbox_in, inbox_out = anyio.create_memory_object_stream[SchedulerMessage](math.inf)
         self._outcomes_in, self._outcomes_out = outcomes_in, outcomes_out
         self._inbox_in, self._inbox_out = inbox_in, inbox_out
-        self.sink = Sink(store, outcomes_out, inbox_in, self.bus, self._clock, on_stored)
+        self.sink = Sink(store, outcomes_out, inbox_in, self.bus, self._clock, on_stored, store_patience)
         around = Surroundings(
             outcomes=outcomes_in,
             inbox=inbox_in,
@@ -93,7 +95,9 @@ class Supervisor:
         scheduler = Scheduler(plan, inbox_out, self._mailboxes, self._clock, refresh)
         self.lanes = {lane.settings.name: self._supervise(lane, budget()) for lane in lanes}
         self._scheduler = Supervised("scheduler", scheduler.run, self.bus, self._clock, budget())
-        self._sink = Supervised("sink", self.sink.run, self.bus, self._clock, budget())
+        self._sink = Supervised("sink", self.sink.run, self.bus, self._clock, budget(), on_down=self._without_store)
+        self._lanes_scope = anyio.CancelScope()
+        self._drain_seconds = _DRAIN_SECONDS
 
     def _supervise(self, lane: Lane, budget: RestartBudget) -> Supervised:
         name, actor = lane.settings.name, self.actors[lane.settings.name]
@@ -113,6 +117,17 @@ class Supervisor:
         """Stop gracefully: nothing new starts."""
         self._stop.set()
 
+    def abort(self) -> None:
+        """Stop at once: what streams is cut off and recorded as such; what is measured has two seconds to be stored."""
+        self._stop.set()
+        self._drain_seconds = _ABORT_SECONDS
+        self._lanes_scope.cancel()
+
+    def _without_store(self, reason: str) -> None:
+        """The sink is down. An engine waits for its restart; a command that ends by itself has waited long enough."""
+        if self.sink.gave_up:
+            self.abort()
+
     @property
     def stopping(self) -> bool:
         return self._stop.is_set()
@@ -128,12 +143,15 @@ class Supervisor:
         try:
             async with anyio.create_task_group() as sink_group:
                 sink_group.start_soon(self._sink.run)
-                await self._run_lanes()
+                with self._lanes_scope:
+                    await self._run_lanes()
                 self._outcomes_in.close()
-                sink_group.cancel_scope.deadline = anyio.current_time() + _DRAIN_SECONDS
+                self.sink.drain()
+                self._sink.wake()
+                sink_group.cancel_scope.deadline = anyio.current_time() + self._drain_seconds
+        finally:
             if self.sink.waiting:
                 logger.error("%d outcomes were not stored: the store did not take them in time", self.sink.waiting)
-        finally:
             self._quiet.release()
             self._close_channels()
             self.bus.close()
@@ -146,7 +164,7 @@ class Supervisor:
             for name, supervised in self.lanes.items():
                 supervised.stop()
                 self.actors[name].stop()
-            lanes.cancel_scope.deadline = anyio.current_time() + self._grace_seconds
+            lanes.cancel_scope.deadline = anyio.current_time() + self.grace_seconds
 
     async def _until_finished_or_stopped(self) -> None:
         async with anyio.create_task_group() as group:

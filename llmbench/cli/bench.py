@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import logging
+import queue
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Self
 
 import msgspec
 
@@ -15,6 +19,7 @@ from llmbench.actors.supervisor import Lane, Supervisor
 from llmbench.cli import output
 from llmbench.cli.context import load_config, new_model, open_store, profile_for, store_errors
 from llmbench.cli.engine import (
+    STORE_PATIENCE_SECONDS,
     choose_providers,
     environment,
     make_lane,
@@ -26,7 +31,7 @@ from llmbench.cli.engine import (
 )
 from llmbench.cli.exits import CommandError, ExitCode
 from llmbench.config import Config, UnknownProfile
-from llmbench.logs import describe_run, logging_to
+from llmbench.logs import current_stderr, describe_run, logging_to
 from llmbench.messages import Failure, Model, Outcome, Profile
 from llmbench.reports.compare import Median, ModelResult, summarize, verdicts
 from llmbench.stores.base import Store, UnknownModel
@@ -37,13 +42,15 @@ def run(options: argparse.Namespace) -> int:
     env = environment()
     names = [provider for provider, _model in options.models]
     settings = [
-        msgspec.structs.replace(provider, concurrency=options.concurrency)
+        msgspec.structs.replace(
+            provider, concurrency=min(options.concurrency, options.runs * names.count(provider.name))
+        )
         for provider in choose_providers(config, names)
     ]
     lanes = [make_lane(provider, env) for provider in settings]
     if broken := [f"{lane.settings.name}: {lane.problem}" for lane in lanes if lane.problem is not None]:
         raise CommandError("\n".join(broken))
-    with logging_to(sys.stderr, json=False, level=logging.WARNING):
+    with logging_to(current_stderr(), json=False, level=logging.WARNING):
         return run_measuring(lambda: _bench(config, env, lanes, options))
 
 
@@ -54,18 +61,26 @@ async def _bench(config: Config, env: Mapping[str, str], lanes: Sequence[Lane], 
             models = [await _model(store, provider, model_id) for provider, model_id in options.models]
         runs = [(model, _profile(config, model, options.profile)) for model in models]
         batch = Batch(runs * options.runs, "bench", overlap=options.concurrency > 1)
-        outcomes, second = await run_batch(config, env, lanes, store, batch, as_json=options.json)
+        outcomes, signalled = await run_batch(config, env, lanes, store, batch, as_json=options.json)
     if not options.json:
-        print_comparison(summarize(outcomes))
+        print_comparison(summarize(outcomes, [(model.provider, model.model_id) for model in models]))
     for failure in first_of_each_kind(outcomes):
         output.note(f"{failure.provider}/{failure.model_name}: {failure.error_kind}: {failure.message[:300]}")
         output.note(f"  {failure.advice}")
     for provider, (count, reason) in batch.given_up.items():
         output.note(f"{provider}: {count} runs were not made: {reason}")
-    if second is not None:
-        return 128 + second
+    return batch_exit(batch, outcomes, signalled)
+
+
+def batch_exit(batch: Batch, outcomes: Sequence[Outcome], signalled: int | None) -> int:
+    """Say what is missing, and return the exit code: of the signal that ended it early, or of what failed."""
+    missing = batch.total - len(outcomes)
+    if missing:
+        output.note(f"{len(outcomes)} of {batch.total} runs were made and stored")
+    if signalled is not None and missing:
+        return 128 + signalled
     failed = any(isinstance(outcome, Failure) for outcome in outcomes)
-    return ExitCode.UNHEALTHY if failed or len(outcomes) < batch.total else ExitCode.OK
+    return ExitCode.UNHEALTHY if failed or missing else ExitCode.OK
 
 
 def first_of_each_kind(outcomes: Iterable[Outcome]) -> list[Failure]:
@@ -85,7 +100,6 @@ async def run_batch(
     Raises BrokenPipeError once nobody reads the output any more; what streams then is finished and stored first.
     """
     outcomes: list[Outcome] = []
-    unread: list[BrokenPipeError] = []
     with progress(batch.total) as advance:
 
         def show(outcome: Outcome) -> None:
@@ -95,19 +109,58 @@ async def run_batch(
 
         def stored(outcome: Outcome) -> None:
             outcomes.append(outcome)
-            try:
-                show(outcome)
-            except BrokenPipeError as error:
-                unread.append(error)
-                supervisor.stop()
+            display.show(outcome)
 
         supervisor = Supervisor(
-            lanes, batch, store, runner_of(config, env), grace_seconds=config.schedule.grace_seconds, on_stored=stored
+            lanes,
+            batch,
+            store,
+            runner_of(config, env),
+            grace_seconds=config.schedule.grace_seconds,
+            on_stored=stored,
+            store_patience=STORE_PATIENCE_SECONDS,
         )
-        second = await run_until_signal(supervisor, output.note)
-    if unread:
-        raise unread[0]
-    return outcomes, second
+        with Display(show, on_unread=supervisor.stop) as display:
+            first, second = await run_until_signal(supervisor, output.note)
+    return outcomes, second or first
+
+
+class Display:
+    """Shows outcomes from a thread of its own: a reader that pauses must not stop the event loop that measures.
+
+    Leaving it waits until all has been shown, and raises the OSError of an output that could not be written, such as
+    BrokenPipeError where nobody read it any more; ``on_unread`` was called, on the event loop, when that was found.
+    """
+
+    def __init__(self, show: Callable[[Outcome], None], on_unread: Callable[[], None]) -> None:
+        self._show = show
+        self._on_unread = on_unread
+        self._waiting: queue.SimpleQueue[Outcome | None] = queue.SimpleQueue()
+        self._unread: OSError | None = None
+        self._thread = threading.Thread(target=self._run, name="display", daemon=True)
+
+    def show(self, outcome: Outcome) -> None:
+        self._waiting.put(outcome)
+
+    def __enter__(self) -> Self:
+        self._loop = asyncio.get_running_loop()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._waiting.put(None)
+        self._thread.join()
+        if self._unread is not None:
+            raise self._unread
+
+    def _run(self) -> None:
+        while (outcome := self._waiting.get()) is not None:
+            if self._unread is None:
+                try:
+                    self._show(outcome)
+                except OSError as error:
+                    self._unread = error
+                    self._loop.call_soon_threadsafe(self._on_unread)
 
 
 async def _model(store: Store, provider: str, model_id: str) -> Model:
@@ -181,6 +234,8 @@ def _interval(median: Median | None, factor: float) -> str:
 
 def _remarks(result: ModelResult) -> str:
     remarks = [f"{count} {kind}" for kind, count in result.failures.items()]
+    if not result.runs:
+        remarks.append("not run")
     if result.coarse:
         remarks.append(f"{result.coarse} coarse")
     return ", ".join(remarks)

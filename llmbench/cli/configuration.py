@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Mapping
+from pathlib import Path
 
 from llmbench.cli import output
-from llmbench.cli.context import load_config
+from llmbench.cli.context import load_config, store_errors
 from llmbench.cli.exits import CommandError, ExitCode
 from llmbench.config import Config, show
 
@@ -26,10 +27,24 @@ def check(config: Config, env: Mapping[str, str]) -> str:
 
     Raises CommandError with everything that would keep the engine from measuring with it, a line each.
     """
-    if problems := [*config.store_problems, *config.start_problems(env)]:
+    store_problems = config.store_problems or _database_problems(config.database)
+    if problems := [*store_problems, *config.start_problems(env)]:
         raise CommandError("\n".join(problems))
     source = "the built-in defaults" if config.source is None else str(config.source)
     return f"OK: {source}: {_providers(config)}, {_models(config)}, {config.store.kind} store in {config.database}"
+
+
+def _database_problems(path: Path) -> tuple[str, ...]:
+    """Return why the store can't be in this file; nothing is created. Raises CommandError if it only can't be now."""
+    from llmbench.stores import sqlite_schema
+    from llmbench.stores.base import StoreUnusable
+
+    with store_errors():
+        try:
+            sqlite_schema.check(path)
+        except StoreUnusable as error:
+            return (str(error),)
+    return ()
 
 
 def _providers(config: Config) -> str:

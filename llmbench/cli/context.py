@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import anyio
+import msgspec
 
 from llmbench.cli.exits import CommandError, ExitCode
 from llmbench.config import Config, ConfigError, ResolvedProvider, find, load
@@ -18,14 +19,24 @@ from llmbench.stores.base import ModelExists, Store, StoreError, StoreUnusable, 
 
 T = TypeVar("T")
 
+_BUDGETS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
+
 
 def load_config(path: Path | None, env: Mapping[str, str] | None = None) -> Config:
     """Return the configuration. Raises CommandError with every problem, a line each."""
     env = os.environ if env is None else env
     try:
-        return load(path if path is not None else find(env, Path.cwd()), env)
+        return load(path if path is not None else find(env, _folder()), env)
     except ConfigError as error:
         raise CommandError(str(error)) from error
+
+
+def _folder() -> Path | None:
+    """Return the current folder, None if it was deleted: then no file is in it."""
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        return None
 
 
 @asynccontextmanager
@@ -107,9 +118,14 @@ def new_model(
 
 
 def profile_for(config: Config, model: Model) -> Profile:
-    """Return what to ask a model: its own profile, or its provider's, or by its id the reasoning or default one."""
+    """Return what to ask a model: its own profile, or its provider's, or by its id the reasoning or default one.
+
+    A budget in the model's own request fields is the one that its runs are judged by.
+    """
     provider = config.provider(model.provider)
-    return config.profile(model.profile or profile_name(provider, model.model_id))
+    profile = config.profile(model.profile or profile_name(provider, model.model_id))
+    budgets = (value for key in _BUDGETS if isinstance(value := (model.request or {}).get(key), int))
+    return msgspec.structs.replace(profile, max_tokens=next(budgets, profile.max_tokens))
 
 
 def profile_name(provider: ResolvedProvider, model_id: str) -> str:

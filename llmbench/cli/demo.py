@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import argparse
 import logging
-import sys
 import tempfile
 from pathlib import Path
 
 from llmbench.actors.plans import Batch
 from llmbench.cli import output
-from llmbench.cli.bench import run_batch
+from llmbench.cli.bench import batch_exit, run_batch
 from llmbench.cli.context import load_config, open_store, profile_for, seed_catalogue, store_errors
 from llmbench.cli.engine import make_lane, run_measuring, warm_up
-from llmbench.cli.exits import ExitCode
-from llmbench.logs import logging_to
+from llmbench.logs import current_stderr, logging_to
 from llmbench.messages import Failure, Outcome
 from llmbench.simulator.spawn import spawn_simulator
 
@@ -47,7 +45,7 @@ def run(options: argparse.Namespace) -> int:
     with (
         spawn_simulator() as simulator,
         tempfile.TemporaryDirectory(prefix="llmbench-demo-") as folder,
-        logging_to(sys.stderr, json=False, level=logging.WARNING),
+        logging_to(current_stderr(), json=False, level=logging.WARNING),
     ):
         path = Path(folder) / "config.toml"
         path.write_text(configuration(simulator.url, database), encoding="utf-8")
@@ -89,14 +87,11 @@ async def _demo(path: Path, database: Path, *, as_json: bool) -> int:
         simulated = {model for names in _MODELS.values() for model in names}
         runs = [(model, profile_for(config, model)) for model in models if model.model_id in simulated]
         batch = Batch(runs, "demo")
-        outcomes, second = await run_batch(config, env, lanes, store, batch, as_json=as_json)
-    if second is not None:
-        return 128 + second
-    if not as_json:
+        outcomes, signalled = await run_batch(config, env, lanes, store, batch, as_json=as_json)
+    if outcomes and not as_json:
         _print_table(outcomes)
     output.note(f"stored in {_shown(database)}")
-    failed = any(isinstance(outcome, Failure) for outcome in outcomes)
-    return ExitCode.UNHEALTHY if failed or len(outcomes) < batch.total else ExitCode.OK
+    return batch_exit(batch, outcomes, signalled)
 
 
 def _shown(database: Path) -> str:

@@ -17,9 +17,13 @@ from llmbench.actors.supervisor import Lane, Supervisor
 from llmbench.cli.exits import CommandError
 from llmbench.config import Config, ResolvedProvider, UnknownProvider
 from llmbench.measure.loopwatch import BACKEND_OPTIONS
+from llmbench.measure.transport import verifying_context
 from llmbench.providers.base import Provider
 from llmbench.providers.registry import load_sdks, open_provider
 from llmbench.secrets import SecretError, Secrets
+
+STORE_PATIENCE_SECONDS = 60.0
+"""How long a command that ends by itself waits for a store that takes nothing; the engine waits for ever."""
 
 _SWITCH_SECONDS = 0.0005
 """How long a thread (the store's, the log's) may keep the interpreter while the event loop wants it; Python's own
@@ -42,6 +46,12 @@ def make_lane(settings: ResolvedProvider, env: Mapping[str, str]) -> Lane:
         key = Secrets(env).require(settings.api_key_env) if settings.api_key_env is not None else None
     except SecretError as error:
         problem = f"{error}, or set enabled = false under [providers.{settings.name}]"
+        return Lane(settings=settings, open=_never, problem=problem)
+    try:
+        if settings.base_url.startswith("https:"):
+            verifying_context(settings.ca_file)
+    except OSError as error:
+        problem = f"providers.{settings.name}.ca_file can't be used ({error}): name a PEM file with a certificate"
         return Lane(settings=settings, open=_never, problem=problem)
     value = key.reveal() if key is not None else None
     return Lane(settings=settings, open=partial(open_provider, settings, value))
@@ -76,30 +86,32 @@ def runner_of(config: Config, env: Mapping[str, str]) -> Runner:
     return Runner(id=config.runner.id, region=config.runner.region, redactor=redactor)
 
 
-async def run_until_signal(supervisor: Supervisor, tell: Callable[[str], None]) -> int | None:
+async def run_until_signal(supervisor: Supervisor, tell: Callable[[str], None]) -> tuple[int | None, int | None]:
     """Run the supervisor. The first SIGINT or SIGTERM stops it gracefully, a second cuts everything off.
 
-    Returns the second signal's number, or None if there was none.
+    Returns the numbers of both signals, None for one that did not come.
     """
+    first: int | None = None
     second: int | None = None
 
-    async def listen(scope: anyio.CancelScope) -> None:
-        nonlocal second
+    async def listen() -> None:
+        nonlocal first, second
         with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
             async for number in signals:
                 if supervisor.stopping:
                     second = number
-                    scope.cancel()
+                    supervisor.abort()
                     return
-                tell(f"{number.name}: finishing what streams now; once more to stop at once")
+                first = number
+                grace = f"for up to {supervisor.grace_seconds:g} s"
+                tell(f"{number.name}: finishing what streams now, {grace}; once more to stop at once")
                 supervisor.stop()
 
     async with anyio.create_task_group() as group:
-        with anyio.CancelScope() as scope:
-            group.start_soon(listen, scope)
-            await supervisor.run()
+        group.start_soon(listen)
+        await supervisor.run()
         group.cancel_scope.cancel()
-    return second
+    return first, second
 
 
 def run_measuring(main: Callable[[], Awaitable[int]]) -> int:

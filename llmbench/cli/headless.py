@@ -14,6 +14,7 @@ from llmbench.actors.plans import Batch, Plan, Rotation
 from llmbench.actors.supervisor import Supervisor
 from llmbench.cli.context import load_config, new_model, open_store, profile_for, seed_catalogue, store_errors
 from llmbench.cli.engine import (
+    STORE_PATIENCE_SECONDS,
     choose_providers,
     environment,
     make_lane,
@@ -71,9 +72,10 @@ async def _measure(
             runner_of(config, env),
             grace_seconds=config.schedule.grace_seconds,
             refresh=_refresher(config, store, providers, plan),
+            store_patience=STORE_PATIENCE_SECONDS if options.once else None,
         )
         _announce(store, runs, providers, plan)
-        second = await run_until_signal(supervisor, logger.info)
+        _first, second = await run_until_signal(supervisor, logger.info)
     if second is not None:
         return 128 + second
     return _verdict(supervisor, plan)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib
-import os
 import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import cast
 
+from llmbench.cli import output
 from llmbench.cli.exits import CommandError, ExitCode
 from llmbench.cli.parser import Parser, build
 
@@ -27,45 +29,67 @@ _MODULES = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code. Wrong usage exits at once, with code 2."""
-    parser = build()
-    options = parser.parse_args(arguments)
-    command = _command(parser, options.command, headless=options.headless)
-    _check_engine_options(parser, options.command, once=options.once, limit=options.limit, providers=options.providers)
     try:
-        run = cast("Callable[[object], int]", importlib.import_module(_MODULES[command]).run)
-        return int(run(options))
+        return _run(arguments)
     except CommandError as error:
-        sys.stderr.write(f"llmbench: {error}\n")
+        output.note(f"llmbench: {error}")
         return error.code
+    except output.OutputError as error:
+        output.note(f"llmbench: {error}")
+        return ExitCode.UNREACHABLE
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     except BrokenPipeError:
-        _forget_stdout()
+        output.forget_stdout()
         return 128 + signal.SIGPIPE
-    except Exception:  # noqa: BLE001  the outermost seam: code 1 would say that a run failed
-        traceback.print_exc()
-        sys.stderr.write("llmbench: this is a fault of llmbench itself; report it with the lines above\n")
-        return ExitCode.BUG
+    except FileNotFoundError as error:
+        if _folder_exists():
+            return _bug(error)
+        output.note("llmbench: the current folder was deleted: change to another one, or give absolute paths")
+        return ExitCode.USAGE
+    except Exception as error:  # noqa: BLE001  the outermost seam: code 1 would say that a run failed
+        return _bug(error)
+
+
+def _bug(error: Exception) -> ExitCode:
+    output.note("".join(traceback.format_exception(error)))
+    output.note("llmbench: this is a fault of llmbench itself; report it with the lines above")
+    return ExitCode.BUG
+
+
+def _folder_exists() -> bool:
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    parser = build()
+    options = parser.parse_args(arguments)
+    _check_engine_options(parser, options)
+    command = _command(parser, options.command, headless=options.headless)
+    run = cast("Callable[[object], int]", importlib.import_module(_MODULES[command]).run)
+    return int(run(options))
 
 
 def _command(parser: Parser, command: str | None, *, headless: bool) -> str:
     if headless and command is not None:
         parser.error(f"--headless and the command {command!r} exclude each other")
     if command is None and not headless:
-        parser.print_help(sys.stderr)
+        output.note(parser.format_help().rstrip("\n"))
         sys.exit(ExitCode.USAGE)
     return command or "headless"
 
 
-def _check_engine_options(
-    parser: Parser, command: str | None, *, once: bool, limit: int | None, providers: list[str] | None
-) -> None:
-    if command is not None and (once or limit is not None or providers is not None):
-        parser.error(f"--once, --providers and --limit belong to --headless, not to {command!r}")
-    if limit is not None and not once:
+def _check_engine_options(parser: Parser, options: argparse.Namespace) -> None:
+    given = {"--once": options.once, "--providers": options.providers is not None, "--limit": options.limit is not None}
+    names = [name for name, is_given in given.items() if is_given]
+    if options.command is not None and names:
+        belong = "belongs" if len(names) == 1 else "belong"
+        parser.error(f"{' and '.join(names)} {belong} to --headless, not to {options.command!r}")
+    if names and not options.headless:
+        parser.error(f"{names[0]} needs --headless")
+    if options.limit is not None and not options.once:
         parser.error("--limit needs --once: the engine itself never leaves a model out")
-
-
-def _forget_stdout() -> None:
-    """Whoever read our output is gone; keep the interpreter from complaining when it flushes at the end."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

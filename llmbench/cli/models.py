@@ -77,7 +77,7 @@ async def _list(config: Config, store: Store, options: argparse.Namespace) -> in
         for model, past in listed:
             output.json_line(_listed_document(config, model, past))
     else:
-        columns = ("provider", "model", "state", "profile", "last success")
+        columns = ("provider", "model", "state", "profile", "scheduled success")
         output.table(columns, (_listed_row(config, model, past) for model, past in listed), wrap=(1, 2))
         _tell_idle_providers(config, models)
     return ExitCode.OK
@@ -185,7 +185,7 @@ def _facts(detail: Detail) -> list[tuple[str, str]]:
         *((name.replace("_", " "), _shown(value)) for name, value in own.items()),
         *([("deprecated", "yes")] if model.deprecated else []),
         ("added", _shown(model.created_at)),
-        ("last success", _age(past.last_success)),
+        ("last scheduled success", _age(past.last_success)),
         ("failures since", _failures(past)),
     ]
 

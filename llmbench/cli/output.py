@@ -2,35 +2,67 @@
 
 from __future__ import annotations
 
+import io
+import os
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, TextIO
 
 import msgspec
 
 from llmbench.errors import clean
 
+_NARROW = 80
+"""Columns; a table on a narrower terminal may be folded anywhere."""
 
-def line(text: str = "") -> None:
+
+class OutputError(OSError):
+    """Standard output can't be written; the message is a sentence for a person."""
+
+
+def line(content: str = "") -> None:
     """Write a line of data to stdout."""
-    _write(text + "\n")
+    text(content + "\n")
 
 
 def json_line(document: Any) -> None:
     """Write one JSON object on one line: dates as RFC 3339, the keys of free-form parts sorted, as stores keep them."""
-    _write(msgspec.json.encode(document, order="deterministic").decode() + "\n")
+    text(msgspec.json.encode(document, order="deterministic").decode() + "\n")
 
 
-def _write(text: str) -> None:
-    """Write to stdout at once: whether anybody reads it has to show while the command runs."""
-    sys.stdout.write(text)
-    sys.stdout.flush()
+def text(whole: str) -> None:
+    """Write to stdout at once: whether anybody reads it has to show while the command runs.
+
+    Raises BrokenPipeError once nobody reads it, OutputError if it can't be written for another reason.
+    """
+    if not _is_open(sys.stdout):
+        raise OutputError("standard output can't be written: it is closed")
+    try:
+        sys.stdout.write(whole)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        forget_stdout()
+        raise OutputError(f"standard output can't be written: {error.strerror}") from error
+
+
+def forget_stdout() -> None:
+    """Keep the interpreter from complaining, when it flushes at the end, of what could not be written."""
+    if _is_open(sys.stdout):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def note(text: str) -> None:
-    """Write a line for the person at the terminal to stderr."""
-    sys.stderr.write(text + "\n")
-    sys.stderr.flush()
+    """Write a line for the person at the terminal to stderr; with stderr closed there is nobody to tell."""
+    if _is_open(sys.stderr):
+        sys.stderr.write(text + "\n")
+        sys.stderr.flush()
+
+
+def _is_open(stream: TextIO | None) -> bool:
+    """Python has None for a stream that was closed before the program began (``>&-``)."""
+    return stream is not None
 
 
 def table(
@@ -43,7 +75,7 @@ def table(
     """Write a table to stdout, as wide as the terminal at most, 80 columns where there is none.
 
     ``right`` names the columns with numbers; ``wrap`` the one or those that may be folded, all others are kept whole if
-    they fit. NO_COLOR is honoured.
+    they fit. On a terminal of less than 80 columns any may be folded. NO_COLOR is honoured.
     """
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
@@ -51,8 +83,15 @@ def table(
     from rich.text import Text
 
     numeric = set(right)
+    # Into memory first: rich would end the program itself, with code 1, if nobody read its output.
+    shown = io.StringIO()
+    on_terminal = _is_open(sys.stdout) and sys.stdout.isatty()
+    console = Console(
+        file=shown, force_terminal=on_terminal or None, width=None if on_terminal else _NARROW, highlight=False
+    )
     folded = {wrap} if isinstance(wrap, int) else set(wrap)
-    console = Console(width=None if sys.stdout.isatty() else 80, highlight=False, soft_wrap=False)
+    if console.width < _NARROW:
+        folded = set(range(len(columns)))
     grid = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
     for index, name in enumerate(columns):
         grid.add_column(
@@ -63,9 +102,9 @@ def table(
         )
     for row in rows:
         grid.add_row(*(Text(clean(cell, 400)) for cell in row))
-    with console.capture() as capture:  # rich would end the program itself, with code 1, if nobody read its output
-        console.print(grid)
-    _write(capture.get())
+    console.print(grid)
+    for shown_line in shown.getvalue().splitlines():
+        line(shown_line.rstrip())
 
 
 def milliseconds(seconds: float | None) -> str:

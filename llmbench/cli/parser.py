@@ -6,27 +6,56 @@ import argparse
 import difflib
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 from llmbench import __version__
+from llmbench.cli import output
 from llmbench.cli.exits import ExitCode
 
 EXIT_CODES = """\
-exit codes: 0 all well; 1 something failed or is down; 2 wrong usage or configuration;
-3 something needed can't be reached; 70 a bug in llmbench; 128+n ended by signal n"""
+exit codes: 0 all well; 1 something failed or is down; 2 wrong usage or
+configuration; 3 something needed can't be reached; 70 a bug in llmbench;
+128+n ended by signal n"""
+
+_COLUMNS = """\
+Times are local time. The outcome of a failed run is the kind of its error. The
+column flags says what makes a row's figures less sharp than others':
+  coarse      more than 1 % of the chunks may be stamped over 1 ms off
+  user clock  stamped by llmbench itself, not by the kernel as bytes came in
+  no usage    the provider did not say how many tokens it sent: the chunks are
+              counted in their place"""
 
 
 class Parser(argparse.ArgumentParser):
     """Errors in one sentence, with the nearest known word."""
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse all arguments. An unknown one is an error of the command that it was given to."""
+        options, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            self.named(options).error(f"unrecognized arguments: {' '.join(unknown)}")
+        return options
+
+    def named(self, options: argparse.Namespace) -> Parser:
+        """Return the parser of the command or action that the options name, or this one."""
+        for action in self._actions:
+            if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001  the only way argparse tells its commands
+                chosen: Parser | None = action.choices.get(getattr(options, action.dest) or "")
+                return self if chosen is None else chosen.named(options)
+        return self
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        """Write help and version as all data is written: argparse itself swallows errors."""
+        output.text(message)
 
     def error(self, message: str) -> NoReturn:
         words = [option for action in self._actions for option in action.option_strings]
         for action in self._actions:
             if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001  the only way argparse tells its commands
                 words += list(action.choices)
-        sys.stderr.write(f"llmbench: {_plain(message)}{_nearest(message, words)}; see {self.prog} --help\n")
+        output.note(f"llmbench: {_plain(message)}{_nearest(message, words)}; see {self.prog} --help")
         sys.exit(ExitCode.USAGE)
 
 
@@ -44,15 +73,28 @@ def _nearest(message: str, words: Sequence[str]) -> str:
     return f" (did you mean {found[0]!r}?)" if found else ""
 
 
-def positive(text: str) -> int:
-    """Parse a whole number above zero."""
-    try:
-        value = int(text)
-    except ValueError:
-        value = 0
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above zero")
-    return value
+def up_to(most: int) -> Callable[[str], int]:
+    """Return a parser of whole numbers from 1 to ``most``."""
+
+    def parse(text: str) -> int:
+        value = int(text) if re.fullmatch(r"[0-9]{1,9}", text) else 0
+        if not 1 <= value <= most:
+            raise argparse.ArgumentTypeError(f"{text!r} must be a whole number from 1 to {most}")
+        return value
+
+    return parse
+
+
+_MOST_RUNS = 100_000
+_MOST_STREAMS = 4096
+_MOST_OUTCOMES = 1_000_000
+
+
+def path(text: str) -> Path:
+    """Parse a path."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("the path is empty: name a file")
+    return Path(text)
 
 
 def port(text: str) -> int:
@@ -71,8 +113,10 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 def duration(text: str) -> int:
     """Parse a duration such as ``90s``, ``24h`` or ``7d``; seconds are returned."""
-    if not (found := re.fullmatch(r"([1-9]\d{0,8})([smhd])", text)):
+    if not (found := re.fullmatch(r"0*([1-9][0-9]*)([smhd])", text)):
         raise argparse.ArgumentTypeError(f"{text!r} is not a duration: write a number and s, m, h or d, such as 24h")
+    if len(found[1]) > 9:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is too long: give 999999999d at most")
     return int(found[1]) * _UNITS[found[2]]
 
 
@@ -97,7 +141,7 @@ def model_ref(text: str) -> tuple[str, str]:
 def _config(parser: argparse._ActionsContainer, default: Any = argparse.SUPPRESS) -> None:
     """Add ``--config``; a command's own does not unset one that stood before the command."""
     text = "configuration file (default: ./config.toml, then the user's)"
-    parser.add_argument("--config", type=Path, metavar="PATH", default=default, help=text)
+    parser.add_argument("--config", type=path, metavar="PATH", default=default, help=text)
 
 
 def _json(parser: argparse.ArgumentParser) -> None:
@@ -118,7 +162,7 @@ def build() -> Parser:
     engine.add_argument("--headless", action="store_true", help="measure every enabled model, for ever, and log")
     engine.add_argument("--once", action="store_true", help="measure what is due now, then end")
     engine.add_argument("--providers", type=names, metavar="A,B", help="only these providers")
-    engine.add_argument("--limit", type=positive, metavar="N", help="with --once: at most N runs")
+    engine.add_argument("--limit", type=up_to(_MOST_OUTCOMES), metavar="N", help="with --once: at most N runs")
     _config(engine, default=None)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command")
     _bench(commands)
@@ -141,8 +185,10 @@ def _add(commands: Any, name: str, text: str) -> Parser:
 def _bench(commands: Any) -> None:
     bench = _add(commands, "bench", "measure models now and compare them")
     bench.add_argument("models", type=model_ref, nargs="+", metavar="PROVIDER/MODEL")
-    bench.add_argument("--runs", type=positive, default=5, metavar="N", help="runs of each model (default 5)")
-    bench.add_argument("--concurrency", type=positive, default=1, metavar="C", help="runs at a time (default 1)")
+    bench.add_argument("--runs", type=up_to(_MOST_RUNS), default=5, metavar="N", help="runs of each model (default 5)")
+    bench.add_argument(
+        "--concurrency", type=up_to(_MOST_STREAMS), default=1, metavar="C", help="runs at a time (default 1)"
+    )
     bench.add_argument(
         "--profile", metavar="NAME", help="what to ask, a table of [profiles] (default: the model's own)"
     )
@@ -152,7 +198,7 @@ def _bench(commands: Any) -> None:
 
 def _demo(commands: Any) -> None:
     demo = _add(commands, "demo", "benchmark every provider, simulated on this machine; no keys needed")
-    demo.add_argument("--db", type=Path, metavar="FILE", help="SQLite file to store into (default: ./llmbench-demo.db)")
+    demo.add_argument("--db", type=path, metavar="FILE", help="SQLite file to store into (default: ./llmbench-demo.db)")
     demo.add_argument("--json", action="store_true", help="one line of JSON for each outcome, as stored")
 
 
@@ -184,11 +230,13 @@ def _one_model(actions: Any, name: str, text: str) -> Parser:
 
 def _results(commands: Any) -> None:
     results = _add(commands, "results", "list stored outcomes, newest first")
+    results.epilog = _COLUMNS
+    results.formatter_class = argparse.RawDescriptionHelpFormatter
     results.add_argument("--since", type=duration, default=duration("24h"), metavar="24h", help="how far back")
     results.add_argument("--provider", metavar="P", help="only this provider")
     results.add_argument("--model", metavar="M", help="only this model: its id, or provider/model_id")
     # A name of its own: the engine has an option --limit, too.
-    results.add_argument("--limit", type=positive, metavar="N", dest="most", help="at most N outcomes")
+    results.add_argument("--limit", type=up_to(_MOST_OUTCOMES), metavar="N", dest="most", help="at most N outcomes")
     results.add_argument("--json", action="store_true", help="one line of JSON for each outcome, as stored")
     _config(results)
 
@@ -202,14 +250,16 @@ def _configuration(commands: Any) -> None:
 
 def _calibrate(commands: Any) -> None:
     calibrate = _add(commands, "calibrate", "measure llmbench's own error against a server with known timing")
-    calibrate.add_argument("--streams", type=positive, default=32, metavar="N", help="streams at a time (default 32)")
+    calibrate.add_argument(
+        "--streams", type=up_to(_MOST_STREAMS), default=32, metavar="N", help="streams at a time (default 32)"
+    )
     _json(calibrate)
 
 
 def _simulate(commands: Any) -> None:
     simulate = _add(commands, "simulate", "serve simulated providers on this machine")
     simulate.add_argument("--port", type=port, default=8788, metavar="N", help="port (default 8788; 0: any free one)")
-    simulate.add_argument("--record", type=Path, metavar="FILE", help="write each request seen as a line of JSON")
+    simulate.add_argument("--record", type=path, metavar="FILE", help="write each request seen as a line of JSON")
     simulate.add_argument("--menu", action="store_true", help="list the words that a model's name may hold, and end")
-    simulate.add_argument("--tls-cert", type=Path, metavar="FILE", help="certificate chain (PEM), for https")
-    simulate.add_argument("--tls-key", type=Path, metavar="FILE", help="its private key (PEM)")
+    simulate.add_argument("--tls-cert", type=path, metavar="FILE", help="certificate chain (PEM), for https")
+    simulate.add_argument("--tls-key", type=path, metavar="FILE", help="its private key (PEM)")

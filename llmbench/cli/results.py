@@ -36,14 +36,14 @@ def run(options: argparse.Namespace) -> int:
 def print_outcomes(outcomes: Iterable[Outcome]) -> None:
     """Print a table of outcomes; times of day are this machine's."""
     columns = ("time", "model", "outcome", "TTFT ms", "tok/s", "tokens", "flags")
-    output.table(columns, map(_row, outcomes), right=(3, 4, 5), wrap=(1, 2, 6))
+    output.table(columns, map(_row, outcomes), right=(3, 4, 5), wrap=(1, 6))
 
 
 def _row(outcome: Outcome) -> tuple[str, ...]:
     time = f"{outcome.run_ts.astimezone():%m-%d %H:%M}"
     name = f"{outcome.provider}/{outcome.model_name}"
     if isinstance(outcome, Failure):
-        return time, name, f"failed: {outcome.error_kind}", "-", "-", "-", ""
+        return time, name, outcome.error_kind, "-", "-", "-", ""
     return (
         time,
         name,
@@ -56,8 +56,12 @@ def _row(outcome: Outcome) -> tuple[str, ...]:
 
 
 def _flags(sample: Sample) -> list[str]:
-    """Return what makes a sample's times less sharp than the others'."""
-    found = {"coarse": sample.resolution == "coarse", "user clock": sample.clock == "user"}
+    """Return what makes a sample's figures less sharp than the others'; ``results --help`` explains each."""
+    found = {
+        "coarse": sample.resolution == "coarse",
+        "user clock": sample.clock == "user",
+        "no usage": "usage_missing" in (sample.warnings or ()),
+    }
     return [flag for flag, holds in found.items() if holds]
 
 

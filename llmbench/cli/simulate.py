@@ -20,10 +20,13 @@ kind = "openai-compatible"
 base_url = {base_url}
 models = ["sim-ttft200-gap20-tok64"]
 """
+_EXAMPLES = "A name is sim- and words, such as sim-ttft200-gap20-tok64 or sim-429-retry7\n"
+"""What `--menu` begins with; each word of its table goes behind ``sim``."""
 
 
 def run(options: argparse.Namespace) -> int:
     if options.menu:
+        output.line(_EXAMPLES)
         output.table(("word", "meaning"), MENU, wrap=1)
         return ExitCode.OK
     try:

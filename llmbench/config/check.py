@@ -14,7 +14,7 @@ import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Final, NamedTuple, TypeVar, Union, get_args, get_origin
+from typing import Any, Final, NamedTuple, TypeGuard, TypeVar, Union, get_args, get_origin
 
 import msgspec
 from msgspec import inspect
@@ -25,6 +25,10 @@ T = TypeVar("T", bound=msgspec.Struct)
 
 MAX_QUOTED = 80
 """How many characters of a wrong value an error message repeats."""
+
+
+_KEY_VARIABLE = "api_key_env"
+_SECRET_NAME = re.compile(r"(?:key|token|secret|password)\Z", re.IGNORECASE)
 
 
 class ConfigError(Exception):
@@ -117,7 +121,7 @@ class _Walk:
     def value(self, value: Any, annotation: Any, key: str) -> Any:
         bare = _without_none(annotation)
         origin = get_origin(bare)
-        if isinstance(bare, type) and issubclass(bare, msgspec.Struct):
+        if _is_table(bare):
             return self.table(value, bare, key)
         if origin is dict:
             name_type, item_type = get_args(bare)
@@ -143,6 +147,9 @@ class _Walk:
         if not isinstance(value, Mapping):
             return self.wrong(key, f"must be a table, not {quote(value)}")
         names = [name for name in value if self.leaf(name, name_type, dotted(key, name)) is not _NOTHING]
+        for name in value:
+            if name not in names and isinstance(value[name], Mapping) and _is_table(item_type):
+                self.table(value[name], item_type, dotted(key, name))  # left out, but not what is wrong in it
         return _present((name, self.value(value[name], item_type, dotted(key, name))) for name in names)
 
     def items(self, value: Any, item_type: Any, key: str) -> Any:
@@ -161,6 +168,10 @@ class _Walk:
     def wrong(self, key: str, text: str) -> _Nothing:
         self.problems.append(Problem(key, text))
         return _NOTHING
+
+
+def _is_table(annotation: Any) -> TypeGuard[type[msgspec.Struct]]:
+    return isinstance(annotation, type) and issubclass(annotation, msgspec.Struct)
 
 
 def _present(items: Iterable[tuple[str, Any]]) -> dict[str, Any]:
@@ -200,6 +211,12 @@ def _shortened(text: str) -> str:
 
 def _unknown(name: str, value: Any, known: Mapping[str, Any]) -> str:
     noun = "table" if isinstance(value, Mapping) else "key"
+    if noun == "key" and _KEY_VARIABLE in known and _SECRET_NAME.search(name):
+        # To rename it would put the secret where the name of its variable belongs.
+        return (
+            "is not a known key, and no secret goes into this file: put the API key into an environment variable, "
+            f"and name the variable in {_KEY_VARIABLE!r}"
+        )
     meant = nearest(name, list(known))
     if meant is not None:
         return f"is not a known {noun}: rename it to {meant!r}, or remove it"

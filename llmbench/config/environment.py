@@ -90,7 +90,10 @@ class Environment:
         return None if unknown or not names else names
 
     def _models(self) -> tuple[ModelRef, ...]:
-        found = (self._model(item) for item in self._list(MODELS))
+        items = self._list(MODELS)
+        if self._text(MODELS) and not items:
+            self._wrong(MODELS, "names no model: list some, separated by commas, or unset it")
+        found = map(self._model, items)
         return tuple(dict.fromkeys(model for model in found if model is not None))
 
     def _model(self, item: str) -> ModelRef | None:

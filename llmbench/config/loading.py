@@ -18,12 +18,13 @@ from llmbench.providers.presets import NOT_YET, PRESETS
 from llmbench.secrets import Secrets
 
 
-def find(env: Mapping[str, str], cwd: Path) -> Path | None:
+def find(env: Mapping[str, str], cwd: Path | None) -> Path | None:
     """Return the file to load if none is named: ./config.toml, else the one in the platform's configuration folder.
 
-    None means that there is neither. Raises `ConfigError` if one of the places can't be looked into.
+    ``cwd`` is None if the current folder was deleted. The answer None means that there is neither file. Raises
+    `ConfigError` if one of the places can't be looked into.
     """
-    for path in (cwd / "config.toml", config_file(env)):
+    for path in (*([] if cwd is None else [cwd / "config.toml"]), config_file(env)):
         try:
             if path.exists():
                 return path

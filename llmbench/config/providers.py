@@ -187,9 +187,9 @@ def _url_problems(name: str, table: ProviderTable, at: str) -> Iterator[Problem]
         yield Problem(key, "holds a user name or password: take it out, and name the key's variable in api_key_env")
     elif not host:
         yield Problem(key, f"has no host: give one, as in 'http://127.0.0.1:8000/v1', not {quote(table.base_url)}")
-    elif "?" in table.base_url or "#" in table.base_url:
+    if "?" in table.base_url or "#" in table.base_url:
         yield Problem(key, "has a query or a fragment: end it with the path, such as '/v1'")
-    elif url.scheme == "http" and _key_variable(name, table) and not _is_loopback(host):
+    if host and url.scheme == "http" and _key_variable(name, table) and not _is_loopback(host):
         yield Problem(
             key, f"would send the key to {host!r} in the clear: use https://, or api_key_env = '' if it needs no key"
         )
@@ -226,11 +226,26 @@ def _file_problems(table: ProviderTable, at: str, folder: Path) -> Iterator[Prob
         found = located(table.ca_file, folder).is_file()
     except OSError:  # a name too long, a folder that is closed to us
         found = False
+    what = f"is {quote(table.ca_file)}, and"
     if not found:
+        yield Problem(f"{at}.ca_file", f"{what} no such file can be read: name one with certificates in PEM form")
+    elif not _holds_certificates(located(table.ca_file, folder)):
         yield Problem(
             f"{at}.ca_file",
-            f"is {quote(table.ca_file)}, and no such file can be read: name one with certificates in PEM form",
+            f"{what} no certificate can be read from that file: name one with certificates in PEM form",
         )
+
+
+def _holds_certificates(path: Path) -> bool:
+    """Say whether a TLS connection could be verified against this file, which may hold a key or anything else."""
+    import ssl  # takes a while, and most configurations name no such file
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        context.load_verify_locations(cafile=path)
+    except OSError:  # ssl.SSLError is one too
+        return False
+    return context.cert_store_stats()["x509"] > 0
 
 
 def _or(given: T | None, default: T) -> T:

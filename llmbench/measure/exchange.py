@@ -10,6 +10,7 @@ import contextlib
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager
 from contextvars import ContextVar
 from time import perf_counter_ns
 from types import TracebackType
@@ -79,6 +80,8 @@ class Exchange:
         self.timeline = Timeline(started_ns=perf_counter_ns())
         self.phase: Phase = "resolve"
         self.on_request_written: Callable[[], None] | None = None
+        self.handshake_turn: Callable[[], AbstractAsyncContextManager[None]] = contextlib.nullcontext
+        """Entered around the TLS handshake, which costs the event loop about a millisecond."""
         self.limit_hit: Literal["connect", "idle"] | None = None
         self.lag_ns = 0
         """The event loop's worst absence while this exchange was open; set when it closes."""
@@ -87,7 +90,7 @@ class Exchange:
         self._loop = asyncio.get_running_loop()
         self._watch = current_watch()
         self._stream: StampedStream | None = None
-        self._reader: ResponseReader | None = None
+        self._reader = ResponseReader()
         self._sink: BodySink | None = None
         self._delivery: asyncio.TimerHandle | None = None
         self._over = False
@@ -119,8 +122,8 @@ class Exchange:
         return self._stream is not None
 
     @property
-    def response(self) -> ResponseReader | None:
-        """The response's head, once there is one."""
+    def response(self) -> ResponseReader:
+        """The response as far as it has come; nothing of it may have."""
         return self._reader
 
     # connecting
@@ -157,20 +160,30 @@ class Exchange:
             raise
         if tls is not None:
             self.phase = "tls"
-            await self._stream.start_tls(tls, host)
+            async with self.handshake_turn():
+                await self._stream.start_tls(tls, host)
             self.timeline.tls_ns = perf_counter_ns()
 
     # sending
 
     async def send(self, head: bytes, body: bytes) -> None:
-        """Write the request, in one go if the kernel takes it. Raises httpx2.WriteError."""
+        """Write the request, in one go if the kernel takes it. Raises httpx2.WriteError.
+
+        A server may answer and close before it has the whole request, or even any of it: that answer counts.
+        """
         assert self._stream is not None, "connect first"
-        self._reader = ResponseReader()
         try:
-            self._stream.write(head + body)
-            await self._stream.drained()
+            if not self._over:
+                self._stream.write(head + body)
+                await self._stream.drained()
         except OSError as error:
-            raise httpx2.WriteError(f"the request could not be written: {error}") from error
+            if not self._over:
+                raise httpx2.WriteError(f"the request could not be written: {error}") from error
+        if self._error is not None:
+            message = f"the connection was lost before the request was sent: {self._error}"
+            raise httpx2.WriteError(message) from self._error
+        if self._over:
+            return  # answered already
         self.timeline.request_written_ns = self._active_ns = self._stream.last_write_ns
         self.phase = "headers"
         self._arm_idle_timer(self._limits.idle)
@@ -182,8 +195,8 @@ class Exchange:
     def received(self, read: Read, data: bytes | memoryview) -> None:
         self._active_ns = read.stamp_ns
         reader = self._reader
-        if reader is None or self._over:
-            return  # bytes before the request or behind the response mean nothing to a run
+        if self._over:
+            return  # bytes behind the response mean nothing to a run
         if self.timeline.first_byte_ns is None:
             self.timeline.first_byte_ns = read.stamp_ns
         try:
@@ -205,8 +218,7 @@ class Exchange:
             self._fail(failure)
             return
         try:
-            if self._reader is not None:
-                self._reader.feed_eof()
+            self._reader.feed_eof()
         except httpx2.RemoteProtocolError as truncated:
             self._fail(truncated)
         else:
@@ -223,7 +235,7 @@ class Exchange:
         if self._delivery is not None:
             self._delivery.cancel()
             self._delivery = None
-        if self._sink is None or self._reader is None:
+        if self._sink is None:
             return
         for read, data in self._reader.take():
             try:
@@ -276,7 +288,6 @@ class Exchange:
 
     async def head(self) -> ResponseReader:
         """Wait for the response's head. Raises httpx2.ReadTimeout, ReadError or RemoteProtocolError."""
-        assert self._reader is not None, "send first"
         while not self._reader.head_complete:
             if self._error is not None:
                 raise self._error
@@ -302,7 +313,6 @@ class Exchange:
 
         An error's body ends where it is of no more use; any other raises `ResponseTooLarge` at the cap.
         """
-        assert self._reader is not None, "send first"
         taken = 0
         while True:
             for _read, piece in self._reader.take():

@@ -44,7 +44,7 @@ class LoopWatch(selectors.DefaultSelector):
         queued = super().select(0) if absence > _LOOK_FIRST_NS else []
         ready = queued or super().select(timeout)
         returned = perf_counter_ns()
-        waited = not queued and returned - called > _WAITED_NS + _LISTED_NS * len(ready)
+        waited = timeout != 0 and not queued and returned - called > _WAITED_NS + _LISTED_NS * len(ready)
         self.blind_since_ns = returned if waited else self._returned_ns
         self._returned_ns = returned
         return ready

@@ -13,6 +13,7 @@ import socket
 import ssl
 import struct
 import sys
+from collections.abc import Iterator
 from time import perf_counter_ns, time_ns
 from typing import NamedTuple, Protocol
 
@@ -294,12 +295,14 @@ class StampedStream:
                 return
         try:
             for plain in tls.plain():
-                if self._receiver is not None:
-                    self._receiver.received(read, plain)
-        except ssl.SSLError as error:
+                if self._receiver is None:
+                    return
+                self._receiver.received(read, plain)
+            if not self.closed:
+                self._send_pending(tls)
+        except OSError as error:  # ssl.SSLError is one
             self._end(error)
             return
-        self._send_pending(tls)
         if tls.closed_by_peer:
             self._end(None)
 
@@ -349,9 +352,8 @@ class _Tls:
         self._object.write(data)
         return self.outgoing.read()
 
-    def plain(self) -> list[bytes]:
-        """Return what can be decrypted now, a record an item."""
-        records = []
+    def plain(self) -> Iterator[bytes]:
+        """Yield what can be decrypted now, a record an item. Raises ssl.SSLError at a bad one, behind the good ones."""
         while self.incoming.pending or self._object.pending():
             try:
                 record = self._object.read(65536)
@@ -362,5 +364,4 @@ class _Tls:
             if not record:
                 self.closed_by_peer = True
                 break
-            records.append(record)
-        return records
+            yield record

@@ -58,12 +58,13 @@ class StreamTimer:
         self.doubtful_chunks = 0
         """Visible chunks whose stamp may be wrong by more than the tolerance."""
         self.first_read_coalesced = False
-        """The first visible chunk shared its read with later text: its time is an upper bound."""
+        """The first visible chunk shared its read with other text: its time is an upper bound."""
         self.longest_wait_ns = 0
         self.reads = 0
         self._decoder = decoder
         self._on_text = on_text
         self._read: Read | None = None
+        self._first_read: Read | None = None
         self._in_read = 0
         self._visible_before = False
 
@@ -75,6 +76,8 @@ class StreamTimer:
         """Decode one piece; True once the stream has ended or can't be believed any more."""
         if read is not self._read:
             self._next_read(read)
+        elif self._visible_before:
+            self._doubt(read)
         for event in self._decoder.feed(data):
             if self._visible_before:
                 self._doubt(read)
@@ -102,10 +105,9 @@ class StreamTimer:
             self.kernel = False
 
     def _visible(self, read: Read, text: str) -> None:
-        self._in_read += 1
-        if self._in_read == 2:
-            self.coalesced_reads += 1
-            self.first_read_coalesced |= len(self.visible_ns) == 1
+        if not self.visible_ns:
+            self._first_read = read
+        self._count_in_read(read)
         if read.kernel:
             self._visible_before = True
         elif read.doubt_ns > STAMP_TOLERANCE_NS:
@@ -128,10 +130,14 @@ class StreamTimer:
     def _on_text_delta(self, read: Read, event: TextDelta) -> None:
         self._visible(read, event.text)
 
-    def _on_reasoning(self, read: Read, event: ReasoningDelta) -> None:
+    def _count_in_read(self, read: Read) -> None:
         self._in_read += 1
-        if self._in_read == 2:
-            self.coalesced_reads += 1
+        if self._in_read > 1:
+            self.coalesced_reads += self._in_read == 2
+            self.first_read_coalesced |= read is self._first_read
+
+    def _on_reasoning(self, read: Read, event: ReasoningDelta) -> None:
+        self._count_in_read(read)
         if self.first_reasoning_ns is None:
             self.first_reasoning_ns = read.stamp_ns
         self.reasoning_chars += len(event.text)

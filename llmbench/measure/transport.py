@@ -22,7 +22,8 @@ import httpx2
 from llmbench.measure.exchange import Exchange, Limits, current_exchange
 
 _SHUT_FOR_TURNS = 2
-_CONNECTS_AT_ONCE = 8
+_SHUT_AT_MOST = 0.05  # a turn that took longer was waiting for the network, and the loop was free meanwhile
+_HANDSHAKES_AT_ONCE = 8
 """A TLS handshake keeps the loop busy for about a millisecond; many at a time would keep it from its streams."""
 
 
@@ -48,12 +49,12 @@ class StartGate:
 
     def __init__(self) -> None:
         self._turn = anyio.Semaphore(1, max_value=1)
-        self._connects = anyio.Semaphore(_CONNECTS_AT_ONCE)
+        self._handshakes = anyio.Semaphore(_HANDSHAKES_AT_ONCE)
 
     @contextlib.asynccontextmanager
-    async def connecting(self) -> AsyncIterator[None]:
-        """Wait until few enough connections are being made."""
-        async with self._connects:
+    async def handshaking(self) -> AsyncIterator[None]:
+        """Wait until few enough TLS handshakes go on."""
+        async with self._handshakes:
             yield
 
     @contextlib.asynccontextmanager
@@ -66,7 +67,8 @@ class StartGate:
         def pass_on() -> None:
             if exchange.on_request_written is not None:
                 exchange.on_request_written = None
-                loop.call_later(_SHUT_FOR_TURNS * (loop.time() - begun), self._turn.release)
+                shut = min(_SHUT_FOR_TURNS * (loop.time() - begun), _SHUT_AT_MOST)
+                loop.call_later(shut, self._turn.release)
 
         exchange.on_request_written = pass_on
         try:

@@ -71,9 +71,9 @@ def _interval_rank(n: int) -> int:
         rank += 1
 
 
-def summarize(outcomes: Iterable[Outcome]) -> list[ModelResult]:
-    """Return one result a model, in the order in which the models first appear."""
-    groups: dict[tuple[str, str], list[Outcome]] = {}
+def summarize(outcomes: Iterable[Outcome], asked: Iterable[tuple[str, str]] = ()) -> list[ModelResult]:
+    """Return one result a model: those ``asked`` for (provider, model) in their order, run or not, then any others."""
+    groups: dict[tuple[str, str], list[Outcome]] = {name: [] for name in asked}
     for outcome in outcomes:
         groups.setdefault((outcome.provider, outcome.model_name), []).append(outcome)
     return [_result(provider, model, group) for (provider, model), group in groups.items()]

@@ -19,7 +19,7 @@ import anyio.to_thread
 from llmbench.messages import Envelope, Model, Outcome
 from llmbench.stores import sqlite_catalog, sqlite_outcomes
 from llmbench.stores.base import ErrorRollup, ModelHistory, OutcomeQuery, StoreError, Verdict
-from llmbench.stores.sqlite_schema import checkpoint_from_now_on, connect, store_errors
+from llmbench.stores.sqlite_schema import checkpoint_from_now_on, connect, identity, leave, store_errors
 
 T = TypeVar("T")
 
@@ -32,6 +32,9 @@ class SQLiteStore:
     A call that is cancelled while it waits for its turn does nothing. One that is running is carried to its end
     first, so a batch is stored whole or not at all; but whether it was stored is then unknown to the caller. Putting it
     again is safe, as its ids tell.
+
+    A file that is deleted, moved or replaced while it is open takes with it what is written from then on. The call that
+    finds this raises `StoreError`, and the next one opens the path again, making a new file if need be.
     """
 
     def __init__(self, path: Path, *, busy_timeout: float = 5.0) -> None:
@@ -39,6 +42,8 @@ class SQLiteStore:
         self._path = path
         self._busy_timeout = busy_timeout
         self._connection: sqlite3.Connection | None = None
+        self._files: tuple[tuple[int, int], ...] | None = None
+        self._lost = False
         self._checkpoints = False
         # One connection, used by one thread at a time: SQLite has one writer anyhow, and a transaction belongs to the
         # connection. The limiter keeps calls that wait from holding threads that others need. It gives the turn
@@ -104,17 +109,37 @@ class SQLiteStore:
     def _connect(self) -> None:
         if self._connection is None:
             self._connection = connect(self._path, self._busy_timeout)
+            self._files, self._lost = identity(self._path), False
 
     def _disconnect(self) -> None:
-        connection, self._connection, self._checkpoints = self._connection, None, False
+        connection, self._connection = self._connection, None
+        self._checkpoints = self._lost = False
         if connection is not None:
             connection.close()
 
     def _with_connection(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        if self._lost:
+            self._connect()
         if self._connection is None:
             raise StoreError(f"{self.description} is not open; open the store first")
+        self._check_place(self._connection)
         with store_errors(self._path):
-            return work(self._connection)
+            answer = work(self._connection)
+        self._check_place(self._connection)
+        return answer
+
+    def _check_place(self, connection: sqlite3.Connection) -> None:
+        """Raise `StoreError`, and give up the connection, if it leads to a file that nobody finds at its path."""
+        if self._files is not None and identity(self._path) == self._files:
+            return
+        self._connection, self._checkpoints, self._lost = None, False, True
+        with store_errors(self._path):
+            leave(connection)
+        raise StoreError(
+            f"SQLite file '{self._path}' or its log beside it was deleted, moved or replaced while it was in use, so "
+            "what is written there would be lost; the next attempt makes a new file if there is none: leave both files "
+            "in their place while llmbench runs"
+        )
 
     def _put(self, connection: sqlite3.Connection, items: Sequence[Envelope]) -> list[Verdict]:
         if not self._checkpoints:

@@ -8,7 +8,8 @@ import sqlite3
 import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from itertools import pairwise
 from pathlib import Path
 
 from llmbench.stores.base import StoreError, StoreUnusable
@@ -115,6 +116,31 @@ def connect(path: Path, busy_timeout: float) -> sqlite3.Connection:
         return _open(path, busy_timeout)
 
 
+def check(path: Path, busy_timeout: float = 5.0) -> None:
+    """Refuse what `connect` would refuse, as far as that shows without making or changing anything.
+
+    Raises `StoreUnusable` or `StoreError`.
+    """
+    with errors_of_opening(path):
+        if not path.exists() and not path.is_symlink():
+            _check_folder(path)
+            return
+        _check_place(path)
+        # Without a log beside it, nobody has the file open; "immutable" then keeps SQLite from making a log.
+        way = "mode=ro" if path.with_name(f"{path.name}-wal").exists() else "immutable=1"
+        with closing(sqlite3.connect(f"{path.as_uri()}?{way}", uri=True, timeout=busy_timeout)) as connection:
+            _refuse_unknown(connection, path)
+
+
+def _check_folder(path: Path) -> None:
+    missing, folder = next(pair for pair in pairwise((path, *path.parents)) if pair[1].exists())
+    try:
+        # Permissions alone don't tell: root may do anything, but /proc takes no files from anyone.
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(missing)) from error
+
+
 def _create(path: Path, busy_timeout: float) -> None:
     # The file appears whole or not at all: made under another name, then linked. Otherwise two programs that start
     # together on nothing would meet in the change to WAL, where SQLite does not wait for a lock but fails. No
@@ -130,6 +156,30 @@ def _create(path: Path, busy_timeout: float) -> None:
         pass  # another program was first, and its file is as good
     finally:
         made.unlink()
+
+
+def identity(path: Path) -> tuple[tuple[int, int], ...] | None:
+    """Return what tells the file and its log from others at their paths, device and inode; None if one is gone.
+
+    An inode is not given to another file while a connection has it open. SQLite keeps the log beside the file that a
+    symbolic link leads to.
+    """
+    file = path.resolve()
+    try:
+        found = [place.stat() for place in (file, file.with_name(f"{file.name}-wal"))]
+    except OSError:
+        return None
+    return tuple((one.st_dev, one.st_ino) for one in found)
+
+
+def leave(connection: sqlite3.Connection) -> None:
+    """Close the connection to a file that is not at its path any more.
+
+    The log goes into the file first, wherever that is now: a file that was moved is then whole, and no log is left
+    that SQLite would take for that of a new file at the path.
+    """
+    with closing(connection):
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 def _make_folder(folder: Path) -> None:

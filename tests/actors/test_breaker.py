@@ -267,3 +267,43 @@ def test_whatever_happens_a_lane_can_start_again(events: list[tuple[object, floa
 def test_a_pause_has_a_duration() -> None:
     """What is shown to people is when it ends."""
     assert Pause(90.0, ADVICE, lasting=False).duration == timedelta(minutes=1, seconds=30)
+
+
+class TestResultsOfRunsThatBeganBeforeAPause:
+    def test_a_success_does_not_end_the_pause(self) -> None:
+        """A stream that was under way when the provider said "too many" says nothing about starting more."""
+        breaker = Breaker()
+        before = breaker.started()
+        breaker.failed("rate_limit", 60.0, ADVICE, 100.0, breaker.started())
+        breaker.succeeded(before)
+
+        assert breaker.delay(100.0) == 60.0
+
+    def test_a_burst_of_refusals_is_one_pause(self) -> None:
+        """Eight runs refused together slow the lane down once, by the longest delay that any of them asks for."""
+        breaker = Breaker()
+        epochs = [breaker.started() for _ in range(8)]
+        pauses = [breaker.failed("rate_limit", 1.0 + n, ADVICE, 0.0, epoch) for n, epoch in enumerate(epochs)]
+
+        assert [pause is not None for pause in pauses] == [True] + [False] * 7
+        assert (breaker.delay(0.0), breaker.slowdown) == (8.0, 2.0)
+
+    def test_they_do_not_close_a_breaker_that_a_refused_key_opened(self) -> None:
+        """The probe finds out whether the key works again, not a run that began while it did."""
+        breaker = Breaker()
+        missing = breaker.started()
+        breaker.failed("auth", None, ADVICE, 0.0, breaker.started())
+        breaker.failed("hard_model", None, ADVICE, 1.0, missing)
+
+        assert breaker.state == "open"
+
+    def test_a_thousand_pauses_are_not_too_many(self) -> None:
+        """The pause stays at its longest, however many days the provider is down."""
+        breaker, now, pauses = Breaker(), 0.0, []
+        for _ in range(2000):
+            pause = breaker.failed("rate_limit", None, ADVICE, now, breaker.started())
+            assert pause is not None
+            now += pause.seconds
+            pauses.append(pause.seconds)
+
+        assert pauses[-1] == 900.0

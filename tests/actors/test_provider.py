@@ -144,7 +144,8 @@ class TestRefusedKey:
             probe_seconds=0.5,
         )
         async with engine.running():
-            await engine.until(lambda: 0 < len(engine.started()) == len(engine.told(RunFinished)))
+            await engine.until(lambda: "blocked" in engine.statuses("groq"))
+            await engine.until(lambda: len(engine.started()) == len(engine.told(RunFinished)))
             for name in names:
                 await becomes(simulator, name, "ttft100-gap1")
             await engine.until(lambda: len(engine.stored) == 12)

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from llmbench.actors.plans import Batch, Rotation
-from llmbench.messages import Envelope, Outcome, Role, RunFinished, StoreState
+from llmbench.messages import Envelope, Failure, Outcome, Role, RunFinished, RunStarted, StoreState
 from llmbench.simulator import SpawnedSimulator
 from llmbench.stores.base import StoreError, Verdict
 from llmbench.stores.sqlite import SQLiteStore
@@ -164,3 +164,48 @@ async def test_only_scheduled_runs_of_public_profiles_are_published(
 
     assert guarded.published == dict.fromkeys(ids(engine.stored), public)
     assert {outcome.sample_role for outcome in engine.stored} == {role}
+
+
+async def test_a_store_that_recovers_as_the_engine_stops_is_tried_again(
+    simulator: SpawnedSimulator, guarded: Guarded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long the sink was going to wait: what is measured is stored before the end, if the store takes it."""
+    monkeypatch.setattr("llmbench.actors.sink._RETRY_FIRST", 3600.0)
+    monkeypatch.setattr("llmbench.actors.sink._RETRY_LONGEST", 3600.0)
+    guarded.broken = True
+    engine = Engine([lane(settings(simulator))], Batch(runs("groq", *(unique() for _ in range(3))), "demo"), guarded)
+    async with engine.running():
+        await engine.until(lambda: len(engine.told(RunFinished)) == 3 and bool(engine.told(StoreState)))
+        guarded.broken = False
+
+    assert len(engine.stored) == 3
+    assert engine.supervisor.sink.waiting == 0
+
+
+async def test_a_second_signal_records_what_it_cuts_off(simulator: SpawnedSimulator, guarded: Guarded) -> None:
+    """Stopping at once still stores an outcome for each run that streams, if the store takes it in two seconds."""
+    models = [unique("ttft2-gap1000"), unique("ttft2-gap1000")]
+    engine = Engine([lane(settings(simulator))], Batch(runs("groq", *models), "demo"), guarded)
+    async with engine.running():
+        await engine.until(lambda: len(engine.told(RunStarted)) == 2)
+        engine.supervisor.stop()
+        engine.supervisor.abort()
+
+    assert [outcome.error_cause for outcome in engine.stored if isinstance(outcome, Failure)] == [
+        "cancelled",
+        "cancelled",
+    ]
+    assert ids(engine.stored) == ids(await in_store(guarded))
+
+
+async def test_a_command_that_ends_by_itself_does_not_wait_for_a_store_for_ever(
+    simulator: SpawnedSimulator, guarded: Guarded
+) -> None:
+    """It gives up after its patience, says how much was not stored, and the sink is down with the reason."""
+    guarded.broken = True
+    batch = Batch(runs("groq", *(unique() for _ in range(4))), "demo")
+    engine = await Engine([lane(settings(simulator))], batch, guarded, store_patience=0.2).finish()
+
+    assert engine.stored == []
+    assert engine.supervisor.sink.waiting > 0
+    assert engine.supervisor.anything_down

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
+
+import pytest
+
 from tests.cli.conftest import Program
+from tests.stores.documents import model
 
 LOCAL = """\
 [providers.local]
@@ -63,6 +69,49 @@ def test_a_missing_key_is_a_problem(program: Program) -> None:
         f"{path}: providers.openai.api_key_env: environment variable 'OPENAI_API_KEY' is not set: set it to the key, "
         "or take the provider out with enabled = false"
     )
+
+
+@pytest.mark.parametrize(
+    ("place", "reason"),
+    [
+        (".", "is not a regular file"),
+        ("config.toml", "is damaged or no database"),
+        ("config.toml/x.db", "Not a directory"),
+        ("loop.db", "No such file or directory"),
+        ("/dev/full", "is not a regular file"),
+        ("/proc/nope/x.db", "(No such file or directory: '/proc/nope')"),
+    ],
+)
+def test_a_database_that_can_not_be_is_a_problem(program: Program, place: str, reason: str) -> None:
+    """The check refuses it in a sentence, beside what else is wrong, as the commands do that open it."""
+    (program.home / "loop.db").symlink_to("nowhere.db")
+    program.configure(f'[store.sqlite]\npath = "{place}"\n[providers.openai]\n')
+    place_sentence, key_sentence = program.refused("config", "check").splitlines()
+    assert reason in place_sentence
+    assert "'OPENAI_API_KEY' is not set" in key_sentence
+    assert program.refused("models", "list").partition(" (")[0] == place_sentence.partition(" (")[0]
+
+
+@pytest.mark.parametrize("place", ["new/deeper/x.db", "data/llmbench/llmbench.db"])
+def test_checking_a_good_database_leaves_no_trace(program: Program, place: str) -> None:
+    """One that is still to be made, and one that is there, are accepted; the check makes no file and no folder."""
+    program.store(models=[model()])
+    program.configure(LOCAL + f'[store.sqlite]\npath = "{place}"\n')
+    before = sorted(program.home.rglob("*"))
+    program.ok("config", "check")
+    assert sorted(program.home.rglob("*")) == before
+
+
+def test_the_database_of_a_running_engine_is_accepted(program: Program) -> None:
+    """What is still in the log counts, and the log stays."""
+    program.configure(LOCAL)
+    program.store(models=[model()])
+    log = program.database.with_name("llmbench.db-wal")
+    with closing(sqlite3.connect(program.database, isolation_level=None)) as connection:
+        connection.execute("UPDATE models SET enabled = 0")
+        size = log.stat().st_size
+        program.ok("config", "check")
+        assert log.stat().st_size == size > 0
 
 
 def test_nothing_enabled_is_a_problem(program: Program) -> None:

@@ -266,11 +266,11 @@ def test_a_model_is_shown_with_its_past(program: Program, narrow: Callable[[Resu
         "profile": "default (by its provider and id)",
         "notes": "[red]handle with care",
         "added": datetime(2026, 3, 13, 12, tzinfo=UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S"),
-        "last success": "1 h ago",
+        "last scheduled success": "1 h ago",
         "failures since": "3 in a row, the last 30 min ago: network",
     }
     assert sum(" ok " in line for line in last) == 2
-    assert sum("failed:" in line for line in last) == 3
+    assert sum(" rate_limit " in line or " network " in line for line in last) == 3
     told = " ".join(" ".join(errors).split())
     assert "2 rate_limit 39 min ago Error code: 429 - Rate limit reached" in told
     assert r"1 network 29 min ago the connection was reset [bold]by[/x] \x1b[31mpeer" in told
@@ -299,4 +299,4 @@ def test_a_model_without_a_past_is_shown(program: Program) -> None:
     facts = {name: value.strip() for name, value in lines}
     assert facts["state"] == "disabled"
     assert (facts["disabled reason"], facts["disabled by"]) == ("closed", "ada")
-    assert (facts["profile"], facts["last success"], facts["failures since"]) == ("-", "never", "none")
+    assert (facts["profile"], facts["last scheduled success"], facts["failures since"]) == ("-", "never", "none")

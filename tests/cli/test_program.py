@@ -20,7 +20,7 @@ import pytest
 from llmbench import __version__
 from llmbench.cli.parser import build
 from tests.cli.conftest import COMMAND, SECONDS, Program
-from tests.stores.documents import model, sample
+from tests.stores.documents import failure, model, sample
 
 HEAVY = {"aioboto3", "anthropic", "boto3", "botocore", "google", "httpx", "httpx2", "motor", "numpy", "openai",
          "pymongo", "textual"}  # fmt: skip
@@ -79,6 +79,57 @@ def test_a_misspelt_command_names_the_nearest(program: Program) -> None:
     """The sentence says which word was wrong and which was probably meant."""
     assert "'modls' is not a command" in (sentence := program.refused("modls"))
     assert "did you mean 'models'?" in sentence
+
+
+def test_a_misspelt_option_names_the_nearest(program: Program) -> None:
+    """It is looked for among the options of the command that it was given to, whose help is named."""
+    assert program.refused("bench", "x/y", "--rnus", "3") == (
+        "unknown argument '--rnus' (did you mean '--runs'?); see llmbench bench --help"
+    )
+    assert program.refused("models", "list", "--enabeld") == (
+        "unknown argument '--enabeld' (did you mean '--enabled'?); see llmbench models list --help"
+    )
+    assert (
+        program.refused("--hedless") == "unknown argument '--hedless' (did you mean '--headless'?); see llmbench --help"
+    )
+
+
+@pytest.mark.parametrize("options", [["--once"], ["--limit", "3"], ["--providers", "openai"]])
+def test_options_of_the_engine_need_the_engine(program: Program, options: list[str]) -> None:
+    """Without --headless they say what is missing."""
+    assert program.refused(*options) == f"{options[0]} needs --headless; see llmbench --help"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "most"),
+    [
+        (["bench", "x/y", "--runs"], 100_000),
+        (["bench", "x/y", "--concurrency"], 4096),
+        (["calibrate", "--streams"], 4096),
+        (["results", "--limit"], 1_000_000),
+        (["--headless", "--once", "--limit"], 1_000_000),
+    ],
+)
+def test_numbers_have_limits(arguments: list[str], most: int, capsys: pytest.CaptureFixture[str]) -> None:
+    """The largest is accepted; a larger one, zero and what is no number are refused with both limits."""
+    assert str(most) in map(str, vars(build().parse_args([*arguments, str(most)])).values())
+    for wrong in (str(most + 1), "0", "-1", "many", "9" * 5000):
+        with pytest.raises(SystemExit) as ended:
+            build().parse_args([*arguments[:-1], f"{arguments[-1]}={wrong}"])
+        assert ended.value.code == 2
+        assert f"must be a whole number from 1 to {most}; see" in capsys.readouterr().err
+
+
+def test_values_that_say_nothing_are_explained(program: Program) -> None:
+    """An empty path is called empty, and a duration of too many digits too long."""
+    assert "argument --config: the path is empty" in program.refused("results", "--config", "")
+    assert "argument --db: the path is empty" in program.refused("demo", "--db", "")
+    assert "'999999999999999d' is too long" in program.refused("results", "--since", "999999999999999d")
+
+
+def test_help_fits_eighty_columns(program: Program) -> None:
+    """No line of the program's help is wider than a terminal."""
+    assert max(map(len, program.ok("--help").lines())) <= 80
 
 
 def test_a_model_without_its_provider_is_explained(program: Program) -> None:
@@ -162,6 +213,53 @@ def test_a_pipe_into_head_leaves_no_traceback(program: Program) -> None:
     assert done.stderr == b""
 
 
+@pytest.mark.parametrize(
+    "command",
+    ["results", "results --json", "models list", "config show", "simulate --menu", "--help", "--version"],
+)
+@pytest.mark.parametrize(("where", "why"), [("/dev/full", "No space left on device"), ("&-", "it is closed")])
+def test_output_that_can_not_be_written_is_said(program: Program, command: str, where: str, why: str) -> None:
+    """A full disk or a closed standard output is one sentence and exit code 3, with nothing said at the end either."""
+    program.store([sample(run_ts=datetime.now(UTC))], [model()])
+    done = _in_shell(program, f"{command} >{where}")
+    said = done.stderr.splitlines()
+    assert (done.returncode, said) == (3, [f"llmbench: standard output can't be written: {why}"])
+
+
+@pytest.mark.parametrize(("command", "code"), [("models list", 0), ("modls", 2), ("", 2), ("results --model zzz", 2)])
+def test_nobody_has_to_listen_to_the_notes(program: Program, command: str, code: int) -> None:
+    """With standard error closed a command ends as it would otherwise."""
+    program.store(models=[model()])
+    assert _in_shell(program, f"{command} 2>&-").returncode == code
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "said"),
+    [
+        ("config show", 0, ""),
+        ("results", 0, "no outcome is stored from the last 24h; a longer --since looks further back\n"),
+        ("demo", 2, "llmbench: the current folder was deleted: change to another one, or give absolute paths\n"),
+    ],
+)
+def test_the_current_folder_is_gone(program: Program, command: str, code: int, said: str) -> None:
+    """There is no configuration file in it then; a command that has to write there says why it can't."""
+    done = _in_shell(program, command, before="mkdir gone; cd gone; rmdir ../gone;")
+    assert (done.returncode, done.stderr) == (code, said)
+
+
+def _in_shell(program: Program, command: str, before: str = "") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        f"{before} '{sys.executable}' -m llmbench {command}",
+        shell=True,
+        cwd=program.home,
+        env=program.environment(),
+        capture_output=True,
+        encoding="utf-8",
+        timeout=SECONDS,
+        check=False,
+    )
+
+
 def _on_terminal(program: Program, columns: int, arguments: list[str], **variables: str) -> str:
     """Run a command on a terminal of so many columns; return what it shows, escape sequences included."""
     ours, theirs = pty.openpty()
@@ -190,6 +288,16 @@ def _chunks(descriptor: int) -> Iterator[bytes]:
         if not data:
             return
         yield data
+
+
+@pytest.mark.parametrize("columns", [60, 120])
+def test_outcomes_are_whole_on_a_narrow_terminal(program: Program, columns: int) -> None:
+    """Every column of the widest row is there, folded where it must be."""
+    program.store([failure(run_ts=datetime.now(UTC), model_name="m" * 40, error_kind="transient_provider")])
+    shown = re.sub(r"\x1b\[[\d;]*m", "", _on_terminal(program, columns, ["results"]))
+    assert max(len(line) for line in shown.splitlines()) <= columns
+    assert shown.count("m") >= 40
+    assert "…" not in shown
 
 
 @pytest.mark.parametrize("columns", [60, 120])

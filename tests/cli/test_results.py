@@ -46,13 +46,13 @@ def test_outcomes_are_listed_newest_first(program: Program, narrow: Callable[[Re
     header, _rule, first, second, third = result.lines()
     assert header.split() == ["time", "model", "outcome", "TTFT", "ms", "tok/s", "tokens", "flags"]
     local = newest.astimezone(UTC) + timedelta(hours=5, minutes=30)
-    assert first.split() == [f"{local:%m-%d}", f"{local:%H:%M}", "groq/m", "failed:", "auth", "-", "-", "-"]
+    assert first.split() == [f"{local:%m-%d}", f"{local:%H:%M}", "groq/m", "auth", "-", "-", "-"]
     assert second.split()[2:] == ["openai/x", "ok", "412", "51.2", "64", "coarse"]
     assert third.split()[2:] == ["openai/o3", "budget_exhausted", "-", "51.2", "64", "user", "clock"]
 
 
 def test_a_long_name_is_folded_and_never_cut_off(program: Program, narrow: Callable[[Result], None]) -> None:
-    """Every character of model, kind and flags is on the screen, at 80 columns."""
+    """Every character of model, kind and flags is on the screen, at 80 columns; the kind stays in one piece."""
     name = "accounts/fireworks/models/llama-v3p1-405b-instruct"
     put(
         program,
@@ -65,6 +65,23 @@ def test_a_long_name_is_folded_and_never_cut_off(program: Program, narrow: Calla
     begin = result.lines()[0].index("model")
     end = result.lines()[0].index("outcome")
     assert "".join(line[begin:end].strip() for line in result.lines()[2:]) == f"fireworks/{name}" * 2
+    assert " transient_provider " in result.out
+    assert [line for line in result.lines() if line != line.rstrip()] == []
+
+
+def test_tokens_that_were_counted_by_chunks_are_flagged(program: Program) -> None:
+    """Where the provider reported no usage, the number of tokens is an estimate."""
+    put(program, sample(run_ts=ago(minutes=1), warnings=["usage_missing"]), sample(run_ts=ago(minutes=2)))
+    counted, reported = (line for line in program.ok("results").lines() if " ok " in line)
+    assert counted.endswith("  no usage")
+    assert reported.endswith(" 64")
+
+
+def test_help_explains_the_flags(program: Program) -> None:
+    """What may stand in the last column, and whose time of day stands in the first."""
+    told = program.ok("results", "--help").out
+    assert all(f"\n  {flag} " in told for flag in ("coarse", "user clock", "no usage"))
+    assert "local time" in told
 
 
 def test_json_is_the_stored_document(program: Program) -> None:

@@ -16,6 +16,7 @@ import pytest
 import trustme
 
 from llmbench.simulator import MENU
+from llmbench.simulator.behaviour import behaviour_of
 from tests.cli.conftest import SECONDS, Program, Result
 from tests.simulator.support import chat
 
@@ -124,7 +125,11 @@ def test_the_menu_has_every_word(program: Program, narrow: Callable[[Result], No
     """It is a table of what a model's name may hold; nothing is served."""
     result = program.ok("simulate", "--menu")
     narrow(result)
-    begin = result.lines()[0].index("meaning")
-    words = [line[:begin].strip() for line in result.lines()[2:]]
+    example, _blank, header, _rule, *lines = result.lines()
+    begin = header.index("meaning")
+    words = [line[:begin].strip() for line in lines]
     assert [word for word in words if word] == [form for form, _meaning in MENU]
+    names = re.findall(r"sim-\w\S+", example)
+    assert len(names) == 2
+    assert all(behaviour_of(name) for name in names)
     assert list(Path(program.home).iterdir()) == []

@@ -137,9 +137,9 @@ def until_logged(process: subprocess.Popen[str], model: str) -> str:
 def ended(process: subprocess.Popen[str], *signals: signal.Signals, before: str = "") -> Result:
     """Send signals, each once the one before was noticed in the log, and wait for the end."""
     read = before
-    for number in signals:
+    for index, number in enumerate(signals, 1):
         process.send_signal(number)
-        if number is not signals[-1]:
+        if index < len(signals):
             read += next(line for line in output(process) if number.name in line)
     out, err = process.communicate(timeout=SECONDS)
     return Result(process.returncode, read + out, err)

@@ -58,5 +58,4 @@ def verdict(failure: Failure) -> tuple[str, str, str]:
 
 def chunks(failure: Failure) -> int:
     """Return how many visible chunks had come until the run failed."""
-    count: int = failure.partial["visible_stream_chunks"]
-    return count
+    return int(failure.partial.get("visible_stream_chunks", 0))

@@ -21,7 +21,7 @@ import trustme
 from llmbench.measure.transport import StartGate
 from llmbench.messages import Failure, Outcome, Sample
 from llmbench.simulator import SpawnedSimulator, spawn_simulator
-from tests.faults.support import assert_clean, chunks, every_family, failed, verdict
+from tests.faults.support import assert_clean, every_family, failed, verdict
 from tests.runs import (
     CHAT,
     MESSAGES,
@@ -75,7 +75,8 @@ async def test_P3_server_errors_are_one_outcome_each(simulator: SpawnedSimulator
     assert verdict(failure) == ("transient_provider", "server_error", "generate")
     assert failure.http_status == status
     assert failure.request_id is not None
-    assert chunks(failure) == 0
+    phases = {"connect_time", "time_to_first_byte", "generate_time", "client_lag_max", "connection_reused"}
+    assert failure.partial.keys() == phases, "nothing was streamed, so no speed was measured"
 
 
 # what never connects
@@ -184,6 +185,8 @@ async def test_P7_a_handshake_with_a_server_that_speaks_no_tls_is_tls(simulator:
     since = simulator.counts().requests
     failure = await refused(simulator.url.replace("http:", "https:"))
     assert verdict(failure) == ("network", "tls", "connect")
+    assert "check the port and http:// versus https:// in providers." in failure.advice
+    assert failure.message.count("WRONG_VERSION_NUMBER") == 1
     assert simulator.requests(since=since) == []
 
 

@@ -103,7 +103,7 @@ def assert_cut_off(outcome: Outcome) -> None:
 async def assert_open(gate: StartGate) -> None:
     """The gate gives a turn to whoever asks next."""
     with anyio.fail_after(5):
-        async with gate.connecting():
+        async with gate.handshaking():
             pass
         async with Exchange(Limits()) as exchange, gate.turn(exchange):
             pass

@@ -174,18 +174,33 @@ async def test_the_end_is_the_last_bytes_arrival_not_the_connections_end() -> No
     assert exchange.timeline.ended_ns == sink.pieces[-1][0].stamp_ns
 
 
-async def test_what_a_server_says_unasked_is_ignored() -> None:
-    """Bytes before the request are no response to it."""
-    sink = Sink()
+async def test_a_server_that_speaks_another_protocol_is_found_out() -> None:
+    """A greeting before the request is no HTTP; nothing is sent to whoever gives it."""
 
-    async def forward(stream: ByteStream) -> None:
+    async def greet(stream: ByteStream) -> None:
         await stream.send(b"220 welcome\r\n")
-        await answering(STREAM_HEAD + b"text")(stream)
+        await mute(stream)
 
-    async with serving(forward) as url, connected(url) as exchange:
+    async with serving(greet) as url, connected(url) as exchange:
         await anyio.sleep(0.02)
-        await conversation(exchange, sink)
-    assert sink.data == b"text"
+        with pytest.raises(httpx2.WriteError, match=r"not valid HTTP/1\.1"):
+            await exchange.send(REQUEST, b"")
+
+
+async def test_an_answer_before_the_request_counts() -> None:
+    """A gateway that is full says so at once and closes; its status is not lost."""
+
+    async def refuse(stream: ByteStream) -> None:
+        await stream.send(b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 7\r\nContent-Length: 4\r\n\r\nfull")
+
+    async with serving(refuse) as url, connected(url) as exchange:
+        await anyio.sleep(0.02)
+        await exchange.send(REQUEST, b"")
+        response = await exchange.head()
+        pieces = [piece async for piece in exchange.pieces()]
+
+    assert (response.status, b"".join(pieces)) == (503, b"full")
+    assert exchange.timeline.request_written_ns is None
 
 
 async def test_an_exchange_that_is_cut_off_hands_on_what_had_arrived() -> None:

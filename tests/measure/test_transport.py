@@ -232,14 +232,14 @@ async def test_the_gate_keeps_a_distance_between_requests() -> None:
             assert perf_counter_ns() - ended >= took
 
 
-async def test_connections_are_made_a_few_at_a_time() -> None:
+async def test_handshakes_are_made_a_few_at_a_time() -> None:
     """Many handshakes at once would keep the loop from its streams; eight may be under way."""
     gate = StartGate()
     at_once = most = 0
 
     async def connect() -> None:
         nonlocal at_once, most
-        async with gate.connecting():
+        async with gate.handshaking():
             at_once += 1
             most = max(most, at_once)
             await anyio.sleep(0.01)

@@ -110,6 +110,14 @@ class TestSummary:
             ("openai", "b", 1),
         ]
 
+    def test_a_model_that_was_asked_for_has_a_row_in_any_case(self) -> None:
+        """In the order in which they were asked for, run or not; what nobody asked for comes after."""
+        mixed = outcomes("c", [0.1]) + outcomes("a", [0.2])
+        results = summarize(mixed, asked=[("openai", "a"), ("openai", "b")])
+
+        assert [(result.model, result.runs) for result in results] == [("a", 1), ("b", 0), ("c", 1)]
+        assert results[1].time_to_first_token is None
+
     def test_failures_count_as_runs_but_not_in_figures(self) -> None:
         """Success rate and latency share a denominator that is told; kinds are counted, first seen first."""
         kinds = ["timeout", "rate_limit", "timeout"]

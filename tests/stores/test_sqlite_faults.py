@@ -245,6 +245,112 @@ class TestFull:
         assert [rollup.count for rollup in await store.rollups()] == [50]
 
 
+def remove(path: Path, *endings: str) -> None:
+    for ending in endings:
+        path.with_name(path.name + ending).unlink()
+
+
+def move(path: Path) -> Path:
+    return path.rename(path.with_name("moved.db"))
+
+
+async def ids(store: SQLiteStore) -> set[str]:
+    return {outcome.id for outcome in await store.outcomes(OutcomeQuery())}
+
+
+class TestLostFile:
+    """The file is deleted, moved or replaced under the program that has it open."""
+
+    @pytest.mark.parametrize("endings", [("", "-wal", "-shm"), ("",), ("-wal",)])
+    async def test_deleted_between_puts(self, store: SQLiteStore, path: Path, endings: tuple[str, ...]) -> None:
+        """The next put is refused and says why; repeated, it is stored in a file that is whole and at its path."""
+        await store.put([envelope(sample())])
+        remove(path, *endings)
+        batch = [envelope(sample()), envelope(failure())]
+
+        with pytest.raises(StoreError, match=rf"'{path}' or its log .* was deleted") as caught:
+            await store.put(batch)
+        assert not isinstance(caught.value, StoreUnusable)
+        assert {verdict.status for verdict in await store.put(batch)} == {"stored"}
+
+        reader = SQLiteStore(path)
+        await reader.open()
+        assert await ids(reader) >= {item.outcome.id for item in batch}
+        await reader.close()
+        with closing(sqlite3.connect(path)) as connection:
+            assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+
+    async def test_deleted_while_batches_are_put(self, store: SQLiteStore, path: Path) -> None:
+        """Whenever it happens, also in the middle of a put: all that is acknowledged afterwards is in the new file."""
+        before = await store.put(envelopes(*(sample() for _ in range(20))))
+        retried: list[str] = []
+        stored: set[str] = set()
+
+        async def put_all() -> None:
+            for _ in range(50):
+                batch = envelopes(*(sample() for _ in range(10)))
+                try:
+                    verdicts = await store.put(batch)
+                except StoreError as error:
+                    retried.append(str(error))
+                    stored.clear()
+                    verdicts = await store.put(batch)
+                stored.update(verdict.id for verdict in verdicts if verdict.acknowledged)
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(put_all)
+            await anyio.wait_all_tasks_blocked()  # the first put is in its thread
+            remove(path, "", "-wal", "-shm")
+
+        assert len(retried) == 1
+        assert stored
+        reader = SQLiteStore(path)
+        await reader.open()
+        assert await ids(reader) == stored
+        assert not stored & {verdict.id for verdict in before}
+        await reader.close()
+
+    async def test_moved_away(self, store: SQLiteStore, path: Path) -> None:
+        """A file that was moved without its log has all that was acknowledged as soon as the move is noticed."""
+        old, new = sample(), sample()
+        await store.put([envelope(old)])
+        moved = move(path)
+        with pytest.raises(StoreError, match="moved or replaced"):
+            await store.put([envelope(new)])
+        await store.put([envelope(new)])
+
+        other = SQLiteStore(moved)
+        await other.open()
+        assert old.id in await ids(other)
+        await other.close()
+        assert await ids(store) == {new.id}
+
+    async def test_replaced_by_another_store(self, store: SQLiteStore, path: Path) -> None:
+        """A new store at the path, in use by another program, keeps its rows and gets the repeated batch as well."""
+        await store.put([envelope(sample())])
+        remove(path, "", "-wal", "-shm")
+        theirs, ours = sample(), sample()
+        other = SQLiteStore(path)
+        await other.open()
+        await other.put([envelope(theirs)])
+
+        with pytest.raises(StoreError, match="replaced while it was in use"):
+            await store.put([envelope(ours)])
+        await store.put([envelope(ours)])
+
+        assert await ids(store) == await ids(other) == {theirs.id, ours.id}
+        await other.close()
+
+    async def test_closed_store_stays_closed(self, store: SQLiteStore, path: Path) -> None:
+        """A store that lost its file and is closed then does not open itself again."""
+        remove(path, "")
+        with pytest.raises(StoreError, match="was deleted"):
+            await store.history()
+        await store.close()
+        with pytest.raises(StoreError, match="is not open"):
+            await store.history()
+
+
 class TestCancel:
     """Callers that no longer wait."""
 
