@@ -14,7 +14,8 @@ class ExitCode(IntEnum):
     USAGE = 2
     """A wrong option, argument or configuration."""
     UNREACHABLE = 3
-    """The command could not reach what it needs: a store that does not answer, a port that is taken."""
+    """Something needed can't be reached: a store that does not answer, a port that is taken, an output that can't be
+    written."""
     BUG = 70
 
 
