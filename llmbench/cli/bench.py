@@ -47,7 +47,7 @@ def run(options: argparse.Namespace) -> int:
         )
         for provider in choose_providers(config, names)
     ]
-    lanes = [make_lane(provider, env) for provider in settings]
+    lanes = [make_lane(provider, env, named=True) for provider in settings]
     if broken := [f"{lane.settings.name}: {lane.problem}" for lane in lanes if lane.problem is not None]:
         raise CommandError("\n".join(broken))
     with logging_to(current_stderr(), json=False, level=logging.WARNING):
@@ -218,7 +218,7 @@ def print_comparison(results: Sequence[ModelResult]) -> None:
         )
         for result in results
     ]
-    output.table(("model", "ok", "TTFT ms", "tok/s", "remarks"), rows, right=(1, 2, 3), wrap=0)
+    output.table(("model", "ok", "TTFT ms", "tok/s", "remarks"), rows, right=(1, 2, 3), wrap=(0, 4))
     if any(median and median.certain for r in results for median in (r.time_to_first_token, r.tokens_per_second)):
         output.line("medians with their 95 % intervals")
     for verdict in verdicts(results):
@@ -228,8 +228,13 @@ def print_comparison(results: Sequence[ModelResult]) -> None:
 def _interval(median: Median | None, factor: float) -> str:
     if median is None:
         return "-"
-    value, low, high = (f"{number * factor:.4g}" for number in (median.value, median.low, median.high))
+    value, low, high = (_significant(number * factor) for number in (median.value, median.low, median.high))
     return f"{value} [{low}, {high}]" if median.n > 1 else value
+
+
+def _significant(value: float) -> str:
+    """Return three significant digits, or all before the point."""
+    return f"{value:.{0 if value >= 100 else 1 if value >= 10 else 2}f}"
 
 
 def _remarks(result: ModelResult) -> str:

@@ -40,12 +40,15 @@ def choose_providers(config: Config, names: Sequence[str] | None) -> list[Resolv
         raise CommandError(str(error)) from error
 
 
-def make_lane(settings: ResolvedProvider, env: Mapping[str, str]) -> Lane:
-    """Return a lane; one whose key is missing has a problem, which its actor reports."""
+def make_lane(settings: ResolvedProvider, env: Mapping[str, str], *, named: bool = False) -> Lane:
+    """Return a lane; one whose key is missing has a problem, which its actor reports.
+
+    ``named``: the provider was asked for on the command line, so disabling it is no way out.
+    """
     try:
         key = Secrets(env).require(settings.api_key_env) if settings.api_key_env is not None else None
     except SecretError as error:
-        problem = f"{error}, or set enabled = false under [providers.{settings.name}]"
+        problem = str(error) if named else f"{error}, or set enabled = false under [providers.{settings.name}]"
         return Lane(settings=settings, open=_never, problem=problem)
     try:
         if settings.base_url.startswith("https:"):
