@@ -10,7 +10,7 @@ import os
 import queue
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any, TextIO, cast
 
@@ -18,6 +18,7 @@ import msgspec
 
 from llmbench.errors import clean
 from llmbench.messages import Failure, Outcome
+from llmbench.secrets import redact_patterns
 
 _QUEUED_LINES = 10_000
 _LAST_LINES_SECONDS = 2.0
@@ -119,15 +120,16 @@ class _Lines:
     own buffer, whose lock whoever flushes the stream would wait for.
     """
 
-    def __init__(self, stream: TextIO, formatter: logging.Formatter) -> None:
+    def __init__(self, stream: TextIO, formatter: logging.Formatter, redact: Callable[[str], str]) -> None:
         self._stream = stream
         self._formatter = formatter
+        self._redact = redact
         self._descriptor = _descriptor(stream)
         self.given_up = False
         """Nobody waits for the writer any more: the stream may be closed, and its descriptor be another file's."""
 
     def write(self, record: logging.LogRecord) -> None:
-        text = self._format(record) + "\n"
+        text = self._redact(self._format(record)) + "\n"
         with contextlib.suppress(OSError):
             if self._descriptor is None:
                 self._stream.write(text)
@@ -177,12 +179,15 @@ def _write_lines(lines: queue.Queue[logging.LogRecord | None], target: _Lines) -
 
 
 @contextlib.contextmanager
-def logging_to(stream: TextIO, *, json: bool, level: int = logging.INFO) -> Iterator[None]:
+def logging_to(
+    stream: TextIO, *, json: bool, level: int = logging.INFO, redact: Callable[[str], str] = redact_patterns
+) -> Iterator[None]:
     """Send llmbench's log lines to ``stream`` from a thread of their own, until the block ends.
 
+    Every line passes through ``redact``: an exception's text may quote a key, and a traceback may, too.
     What is still to be written then gets a few seconds, for a reader may be stuck.
     """
-    target = _Lines(stream, JsonFormatter() if json else PlainFormatter())
+    target = _Lines(stream, JsonFormatter() if json else PlainFormatter(), redact)
     lines: queue.Queue[logging.LogRecord | None] = queue.Queue(_QUEUED_LINES)
     handler = _NeverWaiting(lines)
     writer = threading.Thread(target=_write_lines, args=(lines, target), name="log writer", daemon=True)

@@ -17,6 +17,7 @@ import pytest
 
 from llmbench import logs
 from llmbench.logs import JsonFormatter, PlainFormatter, describe_run, log_run, logging_to
+from llmbench.secrets import Redactor
 from tests.stores.documents import failure, sample
 
 HOSTILE = 'red \x1b[31m alert\r\n{"forged": true}\x00 \u202e'
@@ -205,6 +206,15 @@ class TestWriting:
 
         assert first["message"].startswith("'%d models' with ('three',) can't be put together: ")
         assert second["message"] == "next"
+
+    def test_no_key_reaches_the_log(self) -> None:
+        """What a bug's exception or its traceback quotes is redacted like everything else that is foreign."""
+        out = io.StringIO()
+        with logging_to(out, json=True, redact=Redactor(["canary-of-a-key"]).redact):
+            logger.error("failed", exc_info=ValueError("no canary-of-a-key here"))
+
+        assert "canary" not in out.getvalue()
+        assert "no *** here" in parsed(out.getvalue())[0]["traceback"]
 
     def test_text_that_the_stream_cannot_hold_is_escaped(self, tmp_path: Path) -> None:
         """On a terminal that knows ASCII only, a line is written all the same."""

@@ -50,7 +50,8 @@ def run(options: argparse.Namespace) -> int:
     lanes = [make_lane(provider, env, named=True) for provider in settings]
     if broken := [f"{lane.settings.name}: {lane.problem}" for lane in lanes if lane.problem is not None]:
         raise CommandError("\n".join(broken))
-    with logging_to(current_stderr(), json=False, level=logging.WARNING):
+    redact = runner_of(config, env).redactor.redact
+    with logging_to(current_stderr(), json=False, level=logging.WARNING, redact=redact):
         return run_measuring(lambda: _bench(config, env, lanes, options))
 
 

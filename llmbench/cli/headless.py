@@ -47,7 +47,7 @@ def run(options: argparse.Namespace) -> int:
     providers = choose_providers(config, options.providers)
     if not providers:
         raise CommandError("\n".join(config.start_problems(env)))
-    with logging_to(sys.stdout, json=not sys.stdout.isatty()):
+    with logging_to(sys.stdout, json=not sys.stdout.isatty(), redact=runner_of(config, env).redactor.redact):
         return run_measuring(lambda: _measure(config, env, providers, options))
 
 
