@@ -98,7 +98,8 @@ class Attempt:
         if (evidence := self._trouble_in_stream(timer)) is not None:
             return self._failure(evidence)
         measured = self._measure()
-        assert measured is not None, "the exchange was made"
+        if measured is None:
+            return self._failure(self._fault("not_a_stream", "the server answered before it had the request"))
         verdict = validate(timer, measured, self._job.profile, prepared.mode)
         if isinstance(verdict, Invalid):
             return self._failure(self._fault(verdict.cause, verdict.message), measured=measured)

@@ -98,7 +98,7 @@ async def run_batch(
 ) -> tuple[list[Outcome], int | None]:
     """Run a batch with progress on stderr; return what was stored, and the signal that cut it off, if one did.
 
-    Raises BrokenPipeError once nobody reads the output any more; what streams then is finished and stored first.
+    Raises the OSError of an output that can't be written any more; what streams then is finished and stored first.
     """
     outcomes: list[Outcome] = []
     with progress(batch.total) as advance:

@@ -194,22 +194,28 @@ class Exchange:
 
     def received(self, read: Read, data: bytes | memoryview) -> None:
         self._active_ns = read.stamp_ns
-        reader = self._reader
         if self._over:
             return  # bytes behind the response mean nothing to a run
         if self.timeline.first_byte_ns is None:
-            self.timeline.first_byte_ns = read.stamp_ns
+            self._note_first_byte(read.stamp_ns)
         try:
-            complete = reader.feed(read, data)
+            complete = self._reader.feed(read, data)
         except httpx2.RemoteProtocolError as error:
             self._fail(error)
             return
         if complete:
             self._finish(read.stamp_ns)
         elif self._sink is not None:
-            self._deliver_soon(reader)
-        elif reader.head_complete:
+            self._deliver_soon()
+        elif self._reader.head_complete:
             self._wake()
+
+    def _note_first_byte(self, at_ns: int) -> None:
+        """An answer from before the request's stamp shows that the stamp was taken late: the send's start is nearer."""
+        self.timeline.first_byte_ns = at_ns
+        written = self.timeline.request_written_ns
+        if self._stream is not None and written is not None and at_ns < written:
+            self.timeline.request_written_ns = min(at_ns, self._stream.last_write_began_ns)
 
     def ended(self, error: Exception | None) -> None:
         if error is not None:
@@ -224,8 +230,8 @@ class Exchange:
         else:
             self._finish(self._active_ns)
 
-    def _deliver_soon(self, reader: ResponseReader) -> None:
-        if len(reader.queue) >= _DELIVERY_PIECES:
+    def _deliver_soon(self) -> None:
+        if len(self._reader.queue) >= _DELIVERY_PIECES:
             self._deliver()
         elif self._delivery is None:
             self._delivery = self._loop.call_later(_DELIVERY_SECONDS, self._deliver)

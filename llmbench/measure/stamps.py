@@ -159,6 +159,8 @@ class StampedStream:
         self.closed = False
         self.last_write_ns = 0
         """When the kernel had taken the last byte of the latest complete write."""
+        self.last_write_began_ns = 0
+        """When that last byte's send began: a peer that answered before `last_write_ns` had it in between."""
         self._loop.add_reader(sock.fileno(), self._readable)
 
     # reading
@@ -236,6 +238,7 @@ class StampedStream:
         except (BlockingIOError, InterruptedError):
             return 0
         after = perf_counter_ns()
+        self.last_write_began_ns = before
         self.last_write_ns = after if after - before < _INTERRUPTED_SEND_NS else before
         return sent
 
