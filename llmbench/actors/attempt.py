@@ -85,7 +85,7 @@ class Attempt:
         async with self._provider.exchange(limits) as exchange:
             self._exchange = exchange
             exchange.handshake_turn = self._gate.handshaking
-            await self._provider.connect(exchange)
+            await self._provider.connect(exchange, prepared)
             with exchange.current():
                 async with self._gate.turn(exchange), prepared.send():
                     await exchange.consume(timer)
@@ -164,7 +164,7 @@ class Attempt:
             job=self._job,
             started=self._started,
             ended=self._clock.now(),
-            endpoint=self._provider.endpoint,
+            endpoint=self._prepared.endpoint if self._prepared is not None else self._provider.endpoint,
             mode=self._prepared.mode if self._prepared is not None else "none",
             temperature=self._prepared.temperature if self._prepared is not None else None,
             reasoning_effort=self._prepared.reasoning_effort if self._prepared is not None else None,

@@ -17,6 +17,7 @@ from llmbench.actors.attempt import Attempt
 from llmbench.actors.breaker import PROBE_SECONDS, Breaker, Pause
 from llmbench.actors.bus import Bus
 from llmbench.actors.record import Runner
+from llmbench.actors.supervision import ActorDown
 from llmbench.clock import Clock
 from llmbench.config import ResolvedProvider
 from llmbench.measure.quiet import QuietCollector
@@ -37,7 +38,7 @@ from llmbench.messages import (
     RunStarted,
     SchedulerMessage,
 )
-from llmbench.providers.base import Provider
+from llmbench.providers.base import Provider, Unusable
 
 logger = logging.getLogger(__name__)
 
@@ -111,6 +112,7 @@ class ProviderActor:
         self._breaker.withdrawn()  # a probe that a crash took with it will tell nothing any more
         provider = self._open_provider()
         try:
+            await self._check(provider)
             self._around.inbox.send_nowait(LaneReset(provider=self.name))
             self._publish_state(self._still_closed())
             async with anyio.create_task_group() as workers:
@@ -122,6 +124,13 @@ class ProviderActor:
                 await provider.close()
         if self._fault is not None:
             raise LaneFault(self._fault)
+
+    async def _check(self, provider: Provider) -> None:
+        """Without credentials there is no lane; it looks for them again later, as the machine may be given some."""
+        try:
+            await provider.check()
+        except Unusable as error:
+            raise ActorDown(str(error), rest=self._around.probe_seconds) from error
 
     # asking for work
 

@@ -19,7 +19,14 @@ logger = logging.getLogger(__name__)
 
 
 class ActorDown(Exception):
-    """The actor can't work as things are, and a restart would not help. The message says what to do."""
+    """The actor can't work as things are. The message says what to do.
+
+    ``rest`` is how many seconds later to look again; None if nothing can change while the program runs.
+    """
+
+    def __init__(self, message: str, rest: float | None = None) -> None:
+        super().__init__(message)
+        self.rest = rest
 
 
 class RestartBudget:
@@ -102,9 +109,11 @@ class Supervised:
             try:
                 await self._run()
             except ActorDown as error:
-                self._tell("down", str(error))
                 logger.error("%s is down: %s", self.name, error)  # noqa: TRY400  the sentence is all there is to it
-                return
+                self._tell("down", str(error), error.rest)
+                if error.rest is None:
+                    return
+                await self._rest(error.rest)
             except Exception as error:  # noqa: BLE001  the seam where a crash becomes a restart
                 await self._recover(error)
             else:
@@ -119,8 +128,13 @@ class Supervised:
         if self._stopping:
             return
         self._tell("down" if self._budget.exhausted else "restarting", reason, delay)
+        await self._rest(delay)
+
+    async def _rest(self, seconds: float) -> None:
         with anyio.CancelScope() as self._resting:
-            await anyio.sleep(delay)
+            if self._stopping:
+                return
+            await anyio.sleep(seconds)
             self._tell("starting", None)
 
     def _tell(self, status: LaneStatus, reason: str | None, delay: float | None = None) -> None:

@@ -18,7 +18,7 @@ from llmbench.cli.exits import CommandError
 from llmbench.config import Config, ResolvedProvider, UnknownProvider
 from llmbench.measure.loopwatch import BACKEND_OPTIONS
 from llmbench.measure.transport import verifying_context
-from llmbench.providers.base import Provider
+from llmbench.providers.base import Provider, Unusable
 from llmbench.providers.registry import load_sdks, open_provider
 from llmbench.secrets import SecretError, Secrets
 
@@ -51,7 +51,7 @@ def make_lane(settings: ResolvedProvider, env: Mapping[str, str], *, named: bool
         problem = str(error) if named else f"{error}, or set enabled = false under [providers.{settings.name}]"
         return Lane(settings=settings, open=_never, problem=problem)
     try:
-        if settings.base_url.startswith("https:"):
+        if not settings.base_url.startswith("http:"):
             verifying_context(settings.ca_file)
     except OSError as error:
         problem = f"providers.{settings.name}.ca_file can't be used ({error}): name a PEM file with a certificate"
@@ -74,13 +74,20 @@ def working_lanes(lanes: Sequence[Lane]) -> list[Lane]:
 
 
 async def warm_up(lanes: Iterable[Lane]) -> None:
-    """Import the SDKs and have each do its first-call work, before anything is measured."""
+    """Import the SDKs and have each do its first-call work, before anything is measured.
+
+    A provider that turns out to be unusable is left to its lane, which says so.
+    """
     by_kind = {lane.settings.kind: lane for lane in lanes}
     load_sdks(by_kind)
     for lane in by_kind.values():
         provider = lane.open()
-        await provider.warm_up()
-        await provider.close()
+        try:
+            await provider.warm_up()
+        except Unusable:
+            continue
+        finally:
+            await provider.close()
 
 
 def runner_of(config: Config, env: Mapping[str, str]) -> Runner:

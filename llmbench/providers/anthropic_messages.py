@@ -38,7 +38,7 @@ class AnthropicMessages:
         self.name = settings.name
         self.endpoint = settings.base_url
         self._settings = settings
-        self._http = SdkEndpoint(settings.base_url, ca_file=settings.ca_file, kernel=kernel)
+        self._http = SdkEndpoint(ca_file=settings.ca_file, kernel=kernel)
         self._client = self._sdk(settings.base_url, key, self._http.client)
 
     def _sdk(self, base_url: str, key: str | None, http_client: httpx2.AsyncClient) -> anthropic.AsyncAnthropic:
@@ -64,8 +64,11 @@ class AnthropicMessages:
     def exchange(self, limits: Limits) -> Exchange:
         return self._http.exchange(limits)
 
-    async def connect(self, exchange: Exchange) -> None:
-        await self._http.connect(exchange)
+    async def check(self) -> None:
+        """The key was looked up before the provider was opened."""
+
+    async def connect(self, exchange: Exchange, prepared: Prepared) -> None:
+        await self._http.connect(exchange, prepared.endpoint)
 
     async def close(self) -> None:
         await self._client.close()
@@ -81,6 +84,7 @@ class AnthropicMessages:
             overrides.setdefault("temperature", profile.temperature)  # the API takes it, the SDK has no argument for it
         return Prepared(
             mode="messages",
+            endpoint=self.endpoint,
             temperature=overrides.get("temperature"),
             decoder=MessagesDecoder,
             send=lambda: _send(self._client, request, overrides),

@@ -20,14 +20,19 @@ WARM_UP_URL = "http://warm-up.invalid/v1"
 """Never resolved: the warm-up's transport answers by itself."""
 
 
+class Unusable(Exception):
+    """The provider can't be measured as this machine is set up. The message says what to set, in one clause."""
+
+
 class Prepared(msgspec.Struct, frozen=True, kw_only=True):
     """A request that is ready to be sent: `send` builds it with the SDK, sends it, and enters once a good head is in.
 
-    ``send`` raises the SDK's own exceptions; ``mode``, ``temperature`` and ``reasoning_effort`` are what is sent, for
-    the stored row to tell.
+    ``send`` raises the SDK's own exceptions; ``mode``, ``endpoint`` (the base URL that it goes to), ``temperature`` and
+    ``reasoning_effort`` are what is sent, for the stored row to tell.
     """
 
     mode: str
+    endpoint: str
     temperature: float | None
     reasoning_effort: str | None = None
     decoder: Callable[[], Decoder]
@@ -39,7 +44,7 @@ class Provider(Protocol):
 
     name: str
     endpoint: str
-    """The base URL that requests go to, as the stored row tells it."""
+    """The base URL that requests go to unless a model's region says otherwise, as the stored row tells it."""
 
     async def warm_up(self) -> None:
         """Do all that the SDK does only once, without touching the network."""
@@ -49,8 +54,16 @@ class Provider(Protocol):
         """Return a connection for one run, not connected yet."""
         ...
 
-    async def connect(self, exchange: Exchange) -> None:
-        """Connect it to the API's host. Raises httpx2.ConnectError or httpx2.ConnectTimeout."""
+    async def check(self) -> None:
+        """Make sure that credentials are at hand, without asking the API. Raises `Unusable`."""
+        ...
+
+    async def connect(self, exchange: Exchange, prepared: Prepared) -> None:
+        """Renew what credentials need renewing, then connect to the host that the request goes to.
+
+        Nothing of it counts as the request's time. Raises httpx2.ConnectError, httpx2.ConnectTimeout, and what the
+        SDK raises for credentials that can't be had.
+        """
         ...
 
     def prepare(self, model: Model, profile: Profile, prompt: str) -> Prepared:
@@ -61,19 +74,17 @@ class Provider(Protocol):
 
 
 class SdkEndpoint:
-    """A base URL reached through an SDK's httpx2 client on the stamping transport."""
+    """An API reached through SDKs' httpx2 client on the stamping transport."""
 
-    def __init__(self, base_url: str, *, ca_file: Path | None = None, kernel: bool = True) -> None:
-        self.url = httpx2.URL(base_url)
+    def __init__(self, *, ca_file: Path | None = None, kernel: bool = True) -> None:
         self.transport = StampedTransport(ca_file=ca_file, kernel=kernel)
-        self.transport.prepare(self.url)
         self.client = httpx2.AsyncClient(transport=self.transport, trust_env=False, follow_redirects=False)
 
     def exchange(self, limits: Limits) -> Exchange:
         return self.transport.exchange(limits)
 
-    async def connect(self, exchange: Exchange) -> None:
-        await self.transport.connect(exchange, self.url)
+    async def connect(self, exchange: Exchange, base_url: str) -> None:
+        await self.transport.connect(exchange, httpx2.URL(base_url))
 
 
 def warm_up_client(content_type: str, body: bytes) -> httpx2.AsyncClient:

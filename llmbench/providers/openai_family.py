@@ -49,7 +49,7 @@ class OpenAIFamily:
         self.endpoint = settings.base_url
         self._settings = settings
         self._official = settings.kind == "openai"
-        self._http = SdkEndpoint(settings.base_url, ca_file=settings.ca_file, kernel=kernel)
+        self._http = SdkEndpoint(ca_file=settings.ca_file, kernel=kernel)
         self._client = self._sdk(settings.base_url, key, self._http.client)
         self._headers = {**_IDENTITY} if key is not None else {**_IDENTITY, "Authorization": openai.omit}
 
@@ -75,8 +75,11 @@ class OpenAIFamily:
     def exchange(self, limits: Limits) -> Exchange:
         return self._http.exchange(limits)
 
-    async def connect(self, exchange: Exchange) -> None:
-        await self._http.connect(exchange)
+    async def check(self) -> None:
+        """The key was looked up before the provider was opened."""
+
+    async def connect(self, exchange: Exchange, prepared: Prepared) -> None:
+        await self._http.connect(exchange, prepared.endpoint)
 
     async def close(self) -> None:
         await self._client.close()
@@ -103,7 +106,14 @@ class OpenAIFamily:
         send = _sender(self._client, api, self._headers, request)
         effort = profile.reasoning_effort if api != "completions" else None
         decoder = _DECODERS[api]
-        return Prepared(mode=api, temperature=temperature, reasoning_effort=effort, decoder=decoder, send=send)
+        return Prepared(
+            mode=api,
+            endpoint=self.endpoint,
+            temperature=temperature,
+            reasoning_effort=effort,
+            decoder=decoder,
+            send=send,
+        )
 
     def _chat(self, profile: Profile, prompt: str) -> dict[str, Any]:
         budget = "max_completion_tokens" if self._official else "max_tokens"

@@ -141,6 +141,23 @@ class TestSupervised:
         assert reasons == [state.reason] == [supervised.down]
         assert actor.starts == 1
 
+    async def test_what_time_may_cure_is_looked_at_again(self) -> None:
+        """A lane without credentials is down, says until when, burns no budget, and starts once they are there."""
+        bus = Bus()
+        actor = Fragile(2, lambda: ActorDown("no AWS credentials were found: set AWS_PROFILE", rest=0.01))
+        supervised = supervise(actor, bus, budget(burst=0))
+        with bus.subscribe() as subscription, anyio.fail_after(LIMIT):
+            async with anyio.create_task_group() as group:
+                group.start_soon(supervised.run)
+                await actor.works.wait()
+                assert supervised.down is None
+                actor.end.set()
+            told = await states(bus, subscription)
+
+        assert [state.status for state in told] == ["down", "starting", "down", "starting", "stopped"]
+        assert told[0].until is not None
+        assert supervised.restarts == 0
+
     async def test_one_that_keeps_dying_is_down_but_tried_again_after_a_rest(self) -> None:
         """More crashes than the burst are told as down, with a time, and that time comes."""
         bus, reasons = Bus(), list[str]()

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import gc
+from datetime import timedelta
 from functools import partial
 
 import pytest
 
 from llmbench.actors import provider as provider_module
 from llmbench.actors.attempt import Attempt
-from llmbench.actors.plans import Batch
+from llmbench.actors.plans import Batch, Rotation
 from llmbench.actors.supervision import RestartBudget
+from llmbench.config import ResolvedProvider
 from llmbench.messages import Failure, Job, Outcome, Profile, RunFinished, RunProgress, Sample
-from llmbench.providers.base import Provider
+from llmbench.providers.base import Provider, Unusable
 from llmbench.providers.openai_family import OpenAIFamily
 from llmbench.simulator import SpawnedSimulator
 from llmbench.stores.sqlite import SQLiteStore
@@ -180,6 +182,36 @@ class TestCrashOfALane:
         assert batch.given_up == {"groq": (1, problem)}
         assert engine.supervisor.anything_down
         assert len(samples(engine.stored)) == 1
+
+    async def test_one_without_credentials_is_down_until_it_finds_some(
+        self, simulator: SpawnedSimulator, store: SQLiteStore
+    ) -> None:
+        """It says what to set and when it looks again, runs nothing, and works once they are there."""
+        groq, missing = settings(simulator), ["no credentials were found: set GROQ_PROFILE"]
+        plan = Rotation(runs("groq", unique()) + runs("together", unique()), {}, timedelta(hours=1))
+        lanes = [lane(groq, lambda: Unequipped(groq, KEY, missing)), lane(settings(simulator, "together"))]
+        async with Engine(lanes, plan, store).running() as engine:
+            await engine.until(lambda: "starting" in engine.statuses("groq"))
+            assert engine.of("groq") == []
+            await engine.until(lambda: bool(engine.of("groq") and engine.of("together")))
+
+        down, *later = engine.states("groq")
+        assert (down.status, down.reason) == ("down", "no credentials were found: set GROQ_PROFILE")
+        assert down.until is not None
+        assert [state.status for state in later] == ["starting", "ok", "stopped"]
+        assert len(samples(engine.stored)) == 2
+
+
+class Unequipped(OpenAIFamily):
+    """A provider whose credentials are missing the first time that it is opened."""
+
+    def __init__(self, provider: ResolvedProvider, key: str, missing: list[str]) -> None:
+        super().__init__(provider, key)
+        self._missing = missing
+
+    async def check(self) -> None:
+        if self._missing:
+            raise Unusable(self._missing.pop())
 
 
 def is_run_of(provider: str, event: object) -> bool:

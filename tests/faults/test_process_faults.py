@@ -207,9 +207,12 @@ class FaultyOnce(OpenAIFamily):
         self._trip("exchange")
         return super().exchange(limits)
 
-    async def connect(self, exchange: Exchange) -> None:
+    async def check(self) -> None:
+        self._trip("check")
+
+    async def connect(self, exchange: Exchange, prepared: Prepared) -> None:
         self._trip("connect")
-        await super().connect(exchange)
+        await super().connect(exchange, prepared)
         self._trip("connected")
 
     def prepare(self, model: Model, profile: Profile, prompt: str) -> Prepared:
@@ -234,7 +237,7 @@ class FaultyOnce(OpenAIFamily):
         self._trip("close")
 
 
-STEPS = ("open", "prepare", "exchange", "connect", "connected", "send", "head", "body", "close")
+STEPS = ("open", "check", "prepare", "exchange", "connect", "connected", "send", "head", "body", "close")
 
 
 @pytest.mark.parametrize("step", STEPS)
@@ -256,7 +259,7 @@ async def test_K10_a_lane_that_raises_at_any_step_comes_back(
     assert step == "close" or "restarting" in engine.statuses("groq")
     assert len(set(ids(stored))) == len(stored) == batch.done == 9
     ours = failures(stored)
-    assert [failed.error_kind for failed in ours] == ([] if step in ("open", "close") else ["internal"])
+    assert [failed.error_kind for failed in ours] == ([] if step in ("open", "check", "close") else ["internal"])
     assert len(samples(engine.of("together"))) == 6
     assert engine.statuses("together") == ["ok", "stopped"]
 
