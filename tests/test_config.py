@@ -19,7 +19,7 @@ from llmbench.config import ConfigError, UnknownProfile, UnknownProvider, load
 from llmbench.config.check import check, describe
 from llmbench.config.tables import BUILT_IN, ProfileTable, Tables, host_name
 from llmbench.messages import Profile
-from llmbench.providers.presets import PRESETS
+from llmbench.providers.presets import CLOUD_KINDS, PRESETS
 from tests.configs import BAD, GOOD, problems, settled, write
 
 
@@ -101,7 +101,14 @@ def test_a_table_enables_its_provider() -> None:
     """A table without `enabled` enables; `enabled = false` does not; without a table nothing is scheduled."""
     config = load(GOOD / "every_key.toml", {})
 
-    assert [provider.name for provider in config.enabled_providers()] == ["openai", "anthropic", "groq", "local"]
+    assert [provider.name for provider in config.enabled_providers()] == [
+        "openai",
+        "anthropic",
+        "bedrock",
+        "vertex",
+        "groq",
+        "local",
+    ]
     assert (config.provider("together").configured, config.provider("together").enabled) == (True, False)
     assert (config.provider("cerebras").configured, config.provider("cerebras").enabled) == (False, False)
 
@@ -120,7 +127,7 @@ def test_every_preset_is_there_without_any_file(name: str) -> None:
 
     assert not provider.enabled
     assert (provider.kind, provider.base_url) == (PRESETS[name].kind, PRESETS[name].base_url)
-    assert (provider.api_key_env, provider.key_required) == (PRESETS[name].api_key_env, True)
+    assert (provider.api_key_env or "", provider.key_required) == (PRESETS[name].api_key_env, name not in CLOUD_KINDS)
 
 
 def test_an_empty_file_is_the_built_in_defaults() -> None:

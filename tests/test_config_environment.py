@@ -54,15 +54,9 @@ WRONG = {
         {"BENCHMARK_PROVIDERS": "groqq"},
         (
             "environment variable 'BENCHMARK_PROVIDERS': provider 'groqq' is unknown: use 'groq' (known are 'openai', "
-            "'anthropic', 'groq', 'together', 'fireworks', 'deepinfra', 'cerebras' and 'openrouter'), "
+            "'anthropic', 'bedrock', 'vertex', 'groq', 'together', 'fireworks', 'deepinfra', 'cerebras' and "
+            "'openrouter'), "
             "or give it a table in config.toml with kind and base_url"
-        ),
-    ),
-    "provider not in this version": (
-        {"BENCHMARK_PROVIDERS": "vertex"},
-        (
-            "environment variable 'BENCHMARK_PROVIDERS': provider 'vertex' is not in this version: use 'openai', "
-            "'anthropic', 'groq', 'together', 'fireworks', 'deepinfra', 'cerebras' or 'openrouter'"
         ),
     ),
     "no provider": (
@@ -112,7 +106,7 @@ def test_problems_of_file_and_environment_are_reported_together(tmp_path: Path) 
 
     assert [text.partition(" must ")[0].partition(" is ")[0] for text in found] == [
         f"{path}: schedule.fresh_minutes",
-        f"{path}: providers.bedrock",
+        f"{path}: providers.bedrock.model",
         "environment variable 'FRESH_MINUTES'",
         "environment variable 'BENCHMARK_PROVIDERS': provider 'groqq'",
     ]

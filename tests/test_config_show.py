@@ -55,7 +55,10 @@ def test_show_says_what_the_environment_overrides() -> None:
     assert "# BENCHMARK_MODELS replaces the catalogue: groq/llama-3.1" in lines
     assert 'api_key_env = "GROQ_API_KEY"  # set' in lines
     assert "# region is not set" in lines
-    assert "# Known, not configured: openai, anthropic, together, fireworks, deepinfra, cerebras, openrouter" in lines
+    assert (
+        "# Known, not configured: openai, anthropic, bedrock, vertex, together, fireworks, deepinfra, cerebras, openrouter"
+        in lines
+    )
     assert [
         line for line in lines if line.startswith("# The store can't be opened: environment variable 'MONGODB_URI'")
     ]
@@ -139,13 +142,15 @@ def test_the_reference_lists_every_key(tmp_path: Path) -> None:
     assert set(StoreTable.__struct_fields__) == set(document["store"])
     assert set(SqliteTable.__struct_fields__) == set(document["store"]["sqlite"])
     assert set(ProfileTable.__struct_fields__) == set(document["profiles"]["default"])
-    assert set(ProviderTable.__struct_fields__) == set(document["providers"]["openai"])
+    assert set(ProviderTable.__struct_fields__) == {key for table in document["providers"].values() for key in table}
     assert {*PRESETS, "my-vllm"} == set(document["providers"])
 
 
 def test_the_defaults_in_the_reference_are_the_defaults(tmp_path: Path) -> None:
     """Setting every key to the value that config.toml shows changes nothing, the examples left out."""
-    examples = r"(?m)^(id|region|path|models|ca_file|headers) = .*$|^\[providers\.my-vllm\]\n(?:.+\n)*"
+    examples = (
+        r"(?m)^(id|region|path|models|ca_file|headers|project|model_regions) = .*$|^\[providers\.my-vllm\]\n(?:.+\n)*"
+    )
     text = re.sub(examples, "", uncommented())
 
     assert settled(load(REFERENCE, {})) == settled(load(write(tmp_path, text), {}))

@@ -45,9 +45,6 @@ class Problem(NamedTuple):
     key: str
     text: str
 
-    def within(self, key: str) -> bool:
-        return self.key == key or self.key.startswith((f"{key}.", f"{key}["))
-
 
 class _Nothing:
     """The place of a value that was wrong and is left out, so that the others can be checked further."""

@@ -14,7 +14,7 @@ from llmbench.config.environment import Environment, config_file, database_file,
 from llmbench.config.providers import ResolvedProvider
 from llmbench.config.tables import BUILT_IN, ProfileTable, SqliteTable, StoreTable, Tables, profile_of
 from llmbench.messages import Profile
-from llmbench.providers.presets import NOT_YET, PRESETS
+from llmbench.providers.presets import PRESETS
 from llmbench.secrets import Secrets
 
 
@@ -40,7 +40,7 @@ def load(path: Path | None, env: Mapping[str, str]) -> Config:
     """
     tables, walked = check(read(path) if path else {}, Tables)
     folder = path.parent if path else Path()
-    known = tuple(dict.fromkeys((*PRESETS, *(name for name in tables.providers if name not in NOT_YET))))
+    known = tuple(dict.fromkeys((*PRESETS, *tables.providers)))
     enabled = tuple(name for name in known if name in tables.providers and tables.providers[name].enabled)
     overriding = Environment(env, known, enabled)
     found = _with_rules(walked, tables, folder)
@@ -51,17 +51,15 @@ def load(path: Path | None, env: Mapping[str, str]) -> Config:
 
 
 def _with_rules(walked: list[Problem], tables: Tables, folder: Path) -> list[Problem]:
-    """Return the problems of single values and those that the rules find, without what follows from another."""
+    """Return the problems of single values and those that the rules find, each key's once."""
     profiles = tuple(dict.fromkeys((*BUILT_IN, *tables.profiles)))
-    not_yet = [f"providers.{name}" for name in tables.providers if name in NOT_YET]
-    kept = [problem for problem in walked if not any(problem.within(key) for key in not_yet)]
-    wrong = {problem.key for problem in kept}
+    wrong = {problem.key for problem in walked}
     ruled = (
         problem
         for name, table in tables.providers.items()
         for problem in providers.problems(name, table, profiles, folder)
     )
-    return kept + [problem for problem in ruled if problem.key not in wrong]
+    return walked + [problem for problem in ruled if problem.key not in wrong]
 
 
 def _redacted(problems: Iterable[str], tables: Tables, env: Mapping[str, str]) -> list[str]:

@@ -13,9 +13,9 @@ import msgspec
 from llmbench.config.check import Problem, listed, nearest, quote
 from llmbench.config.tables import ProviderTable
 from llmbench.providers.presets import (
+    CLOUD_KINDS,
     COMPATIBLE,
     COMPLETIONS_SUFFIXES,
-    NOT_YET,
     OTHER_CONCURRENCY,
     OTHER_REQUESTS_PER_MINUTE,
     PRESETS,
@@ -34,15 +34,27 @@ _SECRET_HEADERS = frozenset(
 _TRANSPORT_HEADERS = frozenset(
     ("host", "connection", "content-length", "content-type", "transfer-encoding", "accept", "accept-encoding", "te")
 )
-OPENAI_ONLY = ("responses_prefixes", "completions_suffixes")
-"""Keys of a provider's table that only kind ``openai`` has."""
+KINDS_OF_KEY: Mapping[str, tuple[ProviderKind, ...]] = {
+    "responses_prefixes": ("openai",),
+    "completions_suffixes": ("openai",),
+    "region": CLOUD_KINDS,
+    "model_regions": CLOUD_KINDS,
+    "project": ("vertex",),
+}
+"""Keys of a provider's table that only some kinds have."""
+
+_CREDENTIALS = {
+    "bedrock": "its credentials come from AWS's default chain (variables, profile, instance role)",
+    "vertex": "its credentials are Google's Application Default Credentials",
+}
 
 
 class ResolvedProvider(msgspec.Struct, frozen=True, kw_only=True):
     """A provider with every setting decided. ``configured``: the file has a table of this name.
 
-    ``requests_per_minute`` and ``concurrency`` are limits of our own. ``responses_prefixes`` and
-    ``completions_suffixes`` are of use with kind ``openai`` only, and empty with the others.
+    ``requests_per_minute`` and ``concurrency`` are limits of our own. Keys that only some kinds have
+    (`KINDS_OF_KEY`) are empty with the others. An empty ``base_url`` follows from the region; a ``region`` or
+    ``project`` of None from the cloud's own variables and files. ``model_regions`` maps model ids to regions.
     """
 
     name: str
@@ -59,6 +71,9 @@ class ResolvedProvider(msgspec.Struct, frozen=True, kw_only=True):
     headers: Mapping[str, str] = {}
     responses_prefixes: tuple[str, ...] = ()
     completions_suffixes: tuple[str, ...] = ()
+    region: str | None = None
+    project: str | None = None
+    model_regions: Mapping[str, str] = {}
 
     @property
     def key_required(self) -> bool:
@@ -97,6 +112,9 @@ def resolve(name: str, table: ProviderTable | None, folder: Path) -> ResolvedPro
         headers=given.headers,
         responses_prefixes=_or(given.responses_prefixes, RESPONSES_PREFIXES) if openai else (),
         completions_suffixes=_or(given.completions_suffixes, COMPLETIONS_SUFFIXES) if openai else (),
+        region=given.region,
+        project=given.project,
+        model_regions=given.model_regions,
     )
 
 
@@ -111,8 +129,6 @@ def located(path: str, folder: Path) -> Path:
 
 def unknown_provider(name: str, known: Sequence[str]) -> str:
     """Return what to say of a provider that is neither known nor configured."""
-    if name in NOT_YET:
-        return f"provider {name!r} is not in this version: use {listed(known)}"
     meant = nearest(name, known)
     use = f"use {meant!r} (known are {listed(known, 'and')})" if meant else f"use {listed(known)}"
     return f"provider {quote(name)} is unknown: {use}, or give it a table in config.toml with kind and base_url"
@@ -121,9 +137,6 @@ def unknown_provider(name: str, known: Sequence[str]) -> str:
 def problems(name: str, table: ProviderTable, profiles: Sequence[str], folder: Path) -> Iterator[Problem]:
     """Yield what is wrong with a provider's table although each of its values has the right form."""
     at = f"providers.{name}"
-    if name in NOT_YET:
-        yield Problem(at, "is not in this version: remove the table")
-        return
     yield from _kind_problems(name, table, at)
     yield from _url_problems(name, table, at)
     yield from _header_problems(table, at)
@@ -141,7 +154,7 @@ def problems(name: str, table: ProviderTable, profiles: Sequence[str], folder: P
 def _key_variable(name: str, table: ProviderTable) -> str | None:
     if table.api_key_env is not None:
         return table.api_key_env or None
-    return PRESETS[name].api_key_env if name in PRESETS else None
+    return PRESETS[name].api_key_env or None if name in PRESETS else None
 
 
 def _kind_problems(name: str, table: ProviderTable, at: str) -> Iterator[Problem]:
@@ -151,10 +164,12 @@ def _kind_problems(name: str, table: ProviderTable, at: str) -> Iterator[Problem
             yield Problem(f"{at}.kind", f"must be {preset.kind!r}, not {table.kind!r}: remove it, or rename the table")
     else:
         yield from _other_problems(name, table, at)
-    if (table.kind or (preset and preset.kind)) != "openai":
-        for key in OPENAI_ONLY:
-            if getattr(table, key) is not None:
-                yield Problem(f"{at}.{key}", "is of use with kind 'openai' only: remove it")
+    kind = table.kind or (preset.kind if preset else COMPATIBLE)
+    for key, kinds in KINDS_OF_KEY.items():
+        if kind not in kinds and getattr(table, key):
+            yield Problem(f"{at}.{key}", f"is of use with kind {listed(kinds)} only: remove it")
+    if kind in _CREDENTIALS and table.api_key_env:
+        yield Problem(f"{at}.api_key_env", f"is of no use with kind {kind!r}: remove it, as {_CREDENTIALS[kind]}")
 
 
 def _other_problems(name: str, table: ProviderTable, at: str) -> Iterator[Problem]:

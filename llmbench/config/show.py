@@ -11,9 +11,10 @@ import msgspec
 
 from llmbench.config.effective import Config
 from llmbench.config.environment import MODELS
-from llmbench.config.providers import OPENAI_ONLY, ResolvedProvider
+from llmbench.config.providers import KINDS_OF_KEY, ResolvedProvider
 from llmbench.config.tables import PROFILE_FIELDS, ProviderTable
 from llmbench.messages import Profile
+from llmbench.providers.presets import CLOUD_KINDS
 from llmbench.secrets import Redactor, Secrets
 
 
@@ -94,10 +95,15 @@ def _profile_items(profile: Profile) -> Iterator[tuple[str, Any]]:
 
 def _provider_items(provider: ResolvedProvider) -> Iterator[tuple[str, Any]]:
     for key in ProviderTable.__struct_fields__:
-        if key in OPENAI_ONLY and provider.kind != "openai":
+        if provider.kind not in KINDS_OF_KEY.get(key, (provider.kind,)) or _decided_elsewhere(provider, key):
             continue
         value = getattr(provider, key)
         yield key, "" if key == "api_key_env" and value is None else value
+
+
+def _decided_elsewhere(provider: ResolvedProvider, key: str) -> bool:
+    """Say whether the cloud's own rules decide what the file leaves open: the address, the credentials."""
+    return provider.kind in CLOUD_KINDS and key in ("base_url", "api_key_env") and not getattr(provider, key)
 
 
 def _string(text: str) -> str:

@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Meta
 
 from llmbench.messages import Profile
-from llmbench.providers.presets import NOT_YET, ProviderKind
+from llmbench.providers.presets import ProviderKind
 
 
 def _words(text: str) -> dict[str, Any]:
@@ -69,12 +69,26 @@ HeaderValue = Annotated[
         extra={"wants": "a text of 1 to 1000 printable ASCII characters without space at either end", "hide": True},
     ),
 ]
+CloudRegion = Annotated[
+    str,
+    Meta(
+        pattern=r"\A[a-z][a-z0-9-]{0,39}\Z",
+        extra=_words("a region such as 'us-east-1', 'us-central1' or 'global'"),
+    ),
+]
+ProjectId = Annotated[
+    str,
+    Meta(
+        # A domain-scoped project's id holds a colon.
+        pattern=r"\A[a-z0-9][a-z0-9.:-]{0,99}\Z",
+        extra=_words("the id (not the name) of a Google Cloud project"),
+    ),
+]
 IdPart = Annotated[str, Meta(pattern=r"\A[!-~]{1,100}\Z", extra=_words("the beginning or end of a model id"))]
 Prompt = Annotated[str, Meta(min_length=1, max_length=20_000, extra=_words("a text of 1 to 20000 characters"))]
 Effort = Annotated[str, Meta(pattern=r"\A[a-z]{1,20}\Z", extra=_words("a word such as 'low', or 'unset'"))]
 Seconds = Annotated[float, Meta(ge=0.1, le=86_400)]
 Minutes = Annotated[float, Meta(ge=0.1, le=525_600)]
-Kind = Annotated[ProviderKind, Meta(extra={"not_yet": NOT_YET})]
 StoreKind = Annotated[Literal["sqlite"], Meta(extra={"not_yet": ("mongo", "http")})]
 Unset = Literal["unset"]
 
@@ -132,7 +146,7 @@ class ProfileTable(Table, frozen=True):
 class ProviderTable(Table, frozen=True):
     """One provider. A table that is there is enabled unless it says otherwise."""
 
-    kind: Kind | None = None
+    kind: ProviderKind | None = None
     enabled: bool = True
     base_url: Url | None = None
     api_key_env: VariableName | None = None
@@ -142,6 +156,9 @@ class ProviderTable(Table, frozen=True):
     profile: Name | None = None
     ca_file: PathText | None = None
     headers: dict[HeaderName, HeaderValue] = {}
+    region: CloudRegion | None = None
+    project: ProjectId | None = None
+    model_regions: dict[ModelId, CloudRegion] = {}
     responses_prefixes: tuple[IdPart, ...] | None = None
     completions_suffixes: tuple[IdPart, ...] | None = None
 

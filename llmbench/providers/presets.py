@@ -11,17 +11,23 @@ from typing import Literal
 
 import msgspec
 
-ProviderKind = Literal["openai", "anthropic", "openai-compatible"]
+ProviderKind = Literal["openai", "anthropic", "bedrock", "vertex", "openai-compatible"]
 
 COMPATIBLE: ProviderKind = "openai-compatible"
 
+CLOUD_KINDS: tuple[ProviderKind, ...] = ("bedrock", "vertex")
+"""Kinds whose credentials come from the machine, by the cloud's own rules, and whose address follows from a region."""
+
 
 class Preset(msgspec.Struct, frozen=True, kw_only=True):
-    """The defaults of one provider; every field can be overridden in ``[providers.NAME]`` but ``kind``."""
+    """The defaults of one provider; every field can be overridden in ``[providers.NAME]`` but ``kind``.
+
+    An empty ``base_url`` follows from the region; an empty ``api_key_env`` means that no key is taken from a variable.
+    """
 
     kind: ProviderKind
-    base_url: str
-    api_key_env: str
+    base_url: str = ""
+    api_key_env: str = ""
     requests_per_minute: float = 30.0
     concurrency: int = 2
 
@@ -40,6 +46,8 @@ PRESETS: Mapping[str, Preset] = {
         api_key_env="ANTHROPIC_API_KEY",
         requests_per_minute=40.0,
     ),
+    "bedrock": Preset(kind="bedrock", requests_per_minute=20.0),
+    "vertex": Preset(kind="vertex", requests_per_minute=20.0),
     "groq": Preset(
         kind=COMPATIBLE,
         base_url="https://api.groq.com/openai/v1",
@@ -75,16 +83,13 @@ PRESETS: Mapping[str, Preset] = {
     ),
 }
 
-NOT_YET = ("bedrock", "vertex")
-"""Provider names, and kinds, that are reserved for providers that this version does not have."""
-
 OTHER_REQUESTS_PER_MINUTE = 60.0
 """The rate of a provider without a preset."""
 
 OTHER_CONCURRENCY = 1
 """One stream at a time for a provider without a preset: streams of one local server slow each other down."""
 
-RESPONSES_PREFIXES = ("o1", "o3", "o4", "gpt-5", "gpt-6")
+RESPONSES_PREFIXES = ("o1", "o3", "o4", "o5", "gpt-5", "gpt-6", "gpt-7")
 """OpenAI's reasoning models, by the beginning of their ids; they are reached through the Responses API."""
 
 COMPLETIONS_SUFFIXES = ("-instruct",)
