@@ -3,7 +3,7 @@
 A name is a prefix, the word ``sim`` and then words in any order, joined by dashes: ``sim-ttft200-gap20-tok64``,
 ``o3-sim-reason300-ttft100``, ``meta-llama/sim-429-retry7``. `MENU` lists every word with its meaning. A name without
 ``sim`` is a model that no provider has; a word that is not on the menu is refused, for a typo must not pass for a
-default.
+default. A version as Bedrock's ids have it, ``-v1:0``, may follow the words and means nothing.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ MAX_TOKENS = 100_000
 """No answer is longer than this."""
 
 FaultKind = Literal[
-    "badchunk", "badjson", "empty", "errorbody", "errormid", "errorobj", "errorstr", "flood", "hangup", "html",
-    "noanswer", "nocontent", "noend", "redirect", "reset", "silent", "stall", "truncate",
+    "badchunk", "badcrc", "badjson", "cutevent", "empty", "errorbody", "errormid", "errorobj", "errorstr", "flood",
+    "hangup", "html", "noanswer", "nocontent", "noend", "redirect", "reset", "silent", "stall", "truncate",
 ]  # fmt: skip
 
 STATUSES = {
@@ -28,6 +28,8 @@ STATUSES = {
     402: "the provider's own error for an account out of credit",
     403: "the provider's own error for a request that is not permitted",
     404: "the provider's own error for an unknown model",
+    408: "the provider's own error for a model that took too long",
+    424: "the provider's own error for a model that failed",
     429: "the provider's own error for a rate limit",
     500: "the provider's own error for a failure inside",
     502: "the provider's own error for a bad gateway",
@@ -55,6 +57,7 @@ class Behaviour(msgspec.Struct, frozen=True, kw_only=True):
     reason_ns: int | None = None
     reasoning_tokens: int = 0
     budget: bool = False
+    think: bool = False
     stamp: bool = False
     unicode: bool = False
     late_head: bool = False
@@ -73,6 +76,7 @@ class Behaviour(msgspec.Struct, frozen=True, kw_only=True):
     echo: bool = False
     hostile: bool = False
     instruct: bool = False
+    maas: bool = False
     fault: Fault | None = None
 
     def fails_with(self, *kinds: FaultKind) -> bool:
@@ -130,6 +134,8 @@ WORDS = (
          _milliseconds),
     Word("rtok<N>", "N reasoning deltas, a gap apart, in front of the visible text", "reasoning_tokens", _positive),
     Word("budget", "reasoning eats all tokens that the request allows; no visible text", "budget", _flag),
+    Word("think", "reasoning is content between think tags, which are split over two deltas (chat completions only)",
+         "think", _flag),
     Word("stamp", "each token's text is the perf_counter_ns taken right before its write", "stamp", _flag),
     Word("unicode", "tokens with U+2028, U+2029, U+0085 and characters of two to four bytes", "unicode", _flag),
     Word("latehead", "the response head comes with the first bytes of the body, not before", "late_head", _flag),
@@ -137,6 +143,7 @@ WORDS = (
     Word("drip", "one body byte every 50 ms", "drip", _flag),
     Word("crlf", "CRLF line ends, events split anywhere, also between CR and LF", "crlf", _flag),
     Word("instruct", "only part of the name; at openai such a model has legacy completions", "instruct", _flag),
+    Word("maas", "only part of the name, as Vertex has it", "maas", _flag),
     Word("xgroq", "usage and times in x_groq, as groq has it", "x_groq", _flag),
     Word("timeinfo", "times in time_info, as cerebras has it", "time_info", _flag),
     Word("nousage", "no token counts", "no_usage", _flag),
@@ -162,11 +169,14 @@ WORDS = (
     Word("noanswer", "reads the request and says nothing", "fault", _fault("noanswer")),
     Word("hangup", "reads the request and closes the connection", "fault", _fault("hangup")),
     Word("truncate<N>", "FIN after N tokens", "fault", _fault("truncate")),
+    Word("cutevent<N>", "FIN in the middle of the event behind N tokens", "fault", _fault("cutevent")),
     Word("reset<N>", "RST after N tokens", "fault", _fault("reset")),
     Word("badchunk<N>", "broken chunked encoding after N tokens", "fault", _fault("badchunk")),
     Word("badjson<N>", "the N-th token's event is malformed JSON", "fault", _fault("badjson")),
+    Word("badcrc<N>", "the N-th token's frame has a wrong checksum (bedrock only)", "fault", _fault("badcrc")),
     Word("empty", "ends properly without a token", "fault", _fault("empty")),
-    Word("noend", "a finish reason, no terminator, then the body ends properly", "fault", _fault("noend")),
+    Word("noend", "a finish reason, no terminator, then the body ends properly (Gemini: not even a finish reason)",
+         "fault", _fault("noend")),
     Word("html[status]", "an HTML page with this status (default 200)", "fault", _fault("html", 200)),
     Word("nocontent", "204 without a body", "fault", _fault("nocontent")),
     Word("redirect[port]", "302 to another host (default elsewhere.invalid, else localhost:port)", "fault",
@@ -181,7 +191,7 @@ MENU: list[tuple[str, str]] = [(word.form, word.meaning) for word in WORDS] + [
 ]
 """Every word with its meaning, for people to read."""
 
-_NAME = re.compile(r"(?:^|[^a-z0-9])sim(?:-(?P<words>.*))?$", re.DOTALL)
+_NAME = re.compile(r"(?:^|[^a-z0-9])sim(?:-(?P<words>.*?))?(?:-v\d+:\d+)?\Z", re.DOTALL)
 _WORD = re.compile(r"(?P<name>[a-z]*)(?P<number>\d+(?:\.\d+)?)?")
 _BY_NAME = {re.split(r"[<[]", word.form)[0]: word for word in WORDS}
 

@@ -1,4 +1,4 @@
-"""The lists of models, in the shapes of OpenAI's and Anthropic's references."""
+"""The lists of models, in the shapes of OpenAI's, Anthropic's and Bedrock's references."""
 
 from __future__ import annotations
 
@@ -47,4 +47,47 @@ def listing(flavour: Flavour, query: Mapping[str, str]) -> dict[str, Any]:
         "has_more": start + size < len(models),
         "first_id": page[0] if page else None,
         "last_id": page[-1] if page else None,
+    }
+
+
+_ON_DEMAND = ["amazon.sim-ttft200-gap20-v1:0", "meta.sim-ttft80-gap5-jitter1-v1:0"]
+_BY_PROFILE = ["anthropic.claude-sim-ttft250-gap15-v1:0", "anthropic.claude-sim-rtok32-ttft150-gap12-v1:0"]
+_ARN = "arn:aws:bedrock:us-east-1:"
+_ACCOUNT = "000000000000"
+
+
+def foundation_models() -> dict[str, object]:
+    """Return Bedrock's list of models; some of them answer through an inference profile only."""
+    kinds = [(model, "ON_DEMAND") for model in _ON_DEMAND] + [(model, "INFERENCE_PROFILE") for model in _BY_PROFILE]
+    return {"modelSummaries": [_foundation_model(model, kind) for model, kind in kinds]}
+
+
+def _foundation_model(model: str, inference: str) -> dict[str, object]:
+    return {
+        "modelArn": f"{_ARN}:foundation-model/{model}",
+        "modelId": model,
+        "modelName": model.partition(".")[2],
+        "providerName": model.partition(".")[0].title(),
+        "inputModalities": ["TEXT"],
+        "outputModalities": ["TEXT"],
+        "responseStreamingSupported": True,
+        "customizationsSupported": [],
+        "inferenceTypesSupported": [inference],
+        "modelLifecycle": {"status": "ACTIVE"},
+    }
+
+
+def inference_profiles() -> dict[str, object]:
+    """Return Bedrock's list of inference profiles."""
+    return {"inferenceProfileSummaries": [_profile(model) for model in _BY_PROFILE]}
+
+
+def _profile(model: str) -> dict[str, object]:
+    return {
+        "inferenceProfileName": f"US {model}",
+        "inferenceProfileArn": f"{_ARN}{_ACCOUNT}:inference-profile/us.{model}",
+        "inferenceProfileId": f"us.{model}",
+        "models": [{"modelArn": f"{_ARN}:foundation-model/{model}"}],
+        "status": "ACTIVE",
+        "type": "SYSTEM_DEFINED",
     }

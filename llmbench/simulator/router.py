@@ -3,49 +3,35 @@
 from __future__ import annotations
 
 import random
-import re
 from collections.abc import Mapping
 from email.utils import formatdate
 from time import time
 from typing import Any, NamedTuple
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import parse_qsl
 
 import msgspec
 
-from llmbench.simulator import listings
-from llmbench.simulator.apis.anthropic_messages import Messages
+from llmbench.simulator import damage, listings
 from llmbench.simulator.apis.base import DEFAULT_BUDGET, Api, Call, bad_request, encode, now
-from llmbench.simulator.apis.openai_chat import ChatCompletions
-from llmbench.simulator.apis.openai_completions import Completions
-from llmbench.simulator.apis.openai_responses import Responses
+from llmbench.simulator.auth import key_of, refusal
 from llmbench.simulator.behaviour import MAX_TOKENS, BadName, Behaviour, behaviour_of
-from llmbench.simulator.flavours import Flavour, Headers, flavour_of, provider_headers, request_id
+from llmbench.simulator.flavours import Flavour, Headers, provider_headers, request_id
 from llmbench.simulator.framing import repacked
 from llmbench.simulator.problems import (
     HOSTILE_TEXT,
     Problem,
     Subject,
     error_body,
+    error_headers,
     message_of,
     problem_of_status,
     status_of,
 )
 from llmbench.simulator.record import RequestLog, RequestRecord, encoder, without_secrets
 from llmbench.simulator.reply import Reply, Request, json_reply, silence, whole
+from llmbench.simulator.routes import Destination, Route, destination, page_of
 from llmbench.simulator.script import Ending, Script, make_plan
 
-APIS: dict[str, Api] = {
-    "chat/completions": ChatCompletions(),
-    "completions": Completions(),
-    "responses": Responses(),
-    "messages": Messages(),
-}
-"""The operation that ends a path, and the wire format behind it."""
-
-_PATH = re.compile(
-    r"/(?P<provider>[^/]+)(?:/[^/]+)*?/(?:(?P<operation>chat/completions|completions|responses|messages)"
-    r"|models(?:/(?P<model>.+))?)"
-)
 _BYTES_PER_TOKEN = 4
 
 _HTML = b"<!doctype html><html><head><title>Just a moment...</title></head><body>Checking your browser</body></html>"
@@ -58,6 +44,7 @@ class _Visit(NamedTuple):
     record: RequestRecord
     flavour: Flavour
     key: str
+    query: dict[str, str]
 
     def subject(self) -> Subject:
         return Subject(self.record.model or "", self.key, request_id(self.flavour, self.record.sequence))
@@ -77,7 +64,7 @@ class Router:
             return self._control(request, path, dict(parse_qsl(query)))
         record = self._record(request)
         self._log.add(record)
-        reply = self._provider(request, record, unquote(path), dict(parse_qsl(query)))
+        reply = self._recorded(request, record, path, dict(parse_qsl(query)))
         record.status = reply.status
         reply.record = record
         return reply
@@ -126,33 +113,40 @@ class Router:
 
     # for a provider's clients
 
-    def _provider(self, request: Request, record: RequestRecord, path: str, query: Mapping[str, str]) -> Reply:
-        match = _PATH.fullmatch(path)
-        flavour = flavour_of(match["provider"] if match else path.split("/")[1])
-        record.provider = flavour.name
-        visit = _Visit(request, record, flavour, _key(request))
-        if match is None:
-            return self._error(visit, Problem("no_route"))
-        if flavour.needs_key and not visit.key:
-            return self._error(visit, Problem("no_key"))
-        operation = match["operation"]
-        if request.method != ("POST" if operation else "GET"):
-            return self._error(visit, Problem("method"))
-        return self._complete(visit, operation) if operation else self._models(visit, match["model"], query)
+    def _recorded(self, request: Request, record: RequestRecord, path: str, query: dict[str, str]) -> Reply:
+        page = page_of(path)
+        if page is not None:
+            record.provider = page.provider
+            return page.answer(request)
+        where = destination(path)
+        record.provider = where.flavour.name
+        record.model = where.model
+        return self._provider(_Visit(request, record, where.flavour, key_of(request), query), where)
 
-    def _models(self, visit: _Visit, model: str | None, query: Mapping[str, str]) -> Reply:
-        visit.record.model = model
+    def _provider(self, visit: _Visit, where: Destination) -> Reply:
+        if not where.found:
+            return self._error(visit, Problem("no_route"))
+        problem = refusal(visit.flavour, visit.request)
+        if problem is not None:
+            return self._error(visit, problem)
+        if visit.request.method != ("POST" if where.route else "GET"):
+            return self._error(visit, Problem("method"))
+        return self._complete(visit, where.route) if where.route else self._models(visit)
+
+    def _models(self, visit: _Visit) -> Reply:
+        model = visit.record.model
         if model is None:
-            return json_reply(200, listings.listing(visit.flavour, query), self._headers(visit))
+            return json_reply(200, listings.listing(visit.flavour, visit.query), self._headers(visit))
         if model in listings.models_of(visit.flavour) or _known(model):
             return json_reply(200, listings.entry(visit.flavour, model), self._headers(visit))
         return self._error(visit, Problem("no_model"))
 
-    def _complete(self, visit: _Visit, operation: str) -> Reply:
+    def _complete(self, visit: _Visit, route: Route) -> Reply:
         problem, body = self._read_body(visit)
+        problem = problem or self._read_model(visit, body)
         if problem is not None:
             return self._error(visit, problem)
-        model = str(body["model"])
+        model = visit.record.model or ""
         try:
             behaviour = behaviour_of(self._aliases.get(model, model))
         except BadName as error:
@@ -166,8 +160,9 @@ class Router:
             behaviour=behaviour,
             sequence=visit.record.sequence,
             created=now(),
+            query=visit.query,
         )
-        return self._perform(visit, APIS[operation], call)
+        return self._perform(visit, route.api, call)
 
     def _read_body(self, visit: _Visit) -> tuple[Problem | None, dict[str, Any]]:
         try:
@@ -177,13 +172,18 @@ class Router:
         visit.record.body_json = msgspec.Raw(msgspec.json.format(visit.request.body, indent=-1))
         if not isinstance(body, dict):
             return bad_request("The body of your request is not a JSON object"), {}
-        model = body.get("model")
-        if not isinstance(model, str) or not model:
-            return bad_request("you must provide a model parameter", "model"), {}
-        visit.record.model = model
-        if visit.flavour.name == "anthropic" and not visit.request.header("anthropic-version"):
-            return bad_request("anthropic-version: header is required"), {}
         return None, body
+
+    def _read_model(self, visit: _Visit, body: dict[str, Any]) -> Problem | None:
+        """Take the model's name from the body, unless the path had it."""
+        if visit.record.model is None:
+            model = body.get("model")
+            if not isinstance(model, str) or not model:
+                return bad_request("you must provide a model parameter", "model")
+            visit.record.model = model
+        if visit.flavour.name == "anthropic" and not visit.request.header("anthropic-version"):
+            return bad_request("anthropic-version: header is required")
+        return None
 
     def _perform(self, visit: _Visit, api: Api, call: Call) -> Reply:
         reply = self._fault_before_stream(visit, call.behaviour)
@@ -203,6 +203,8 @@ class Router:
         behaviour = call.behaviour
         plan = make_plan(behaviour, budget, len(encode(api.prompt(call))) // _BYTES_PER_TOKEN)
         stream = api.stream(call, plan)
+        if objection := damage.unfit(stream, behaviour):
+            return self._error(visit, bad_request(objection, "model"))
         rng = random.Random(visit.record.sequence)  # noqa: S311 - reproducible jitter, not a secret
         script = Script(behaviour, stream, plan, self._problem(visit, behaviour), rng)
         headers = [("content-type", stream.content_type), ("cache-control", "no-cache"), *self._headers(visit)]
@@ -263,10 +265,11 @@ class Router:
     ) -> Reply:
         errors = visit.flavour.errors
         real_status = status_of(errors, problem)
-        headers = self._headers(visit, exhausted=real_status == 429)
+        headers = [*self._headers(visit, exhausted=real_status == 429), *error_headers(errors, problem)]
         if behaviour is not None and behaviour.retry_after is not None:
             headers.append(("retry-after", _retry_after(behaviour.retry_after)))
-        return json_reply(status or real_status, error_body(errors, problem, visit.subject()), headers)
+        body = error_body(errors, problem, visit.subject())
+        return json_reply(status or real_status, [body] if visit.flavour.error_list else body, headers)
 
     def _headers(self, visit: _Visit, *, exhausted: bool = False) -> Headers:
         return provider_headers(visit.flavour, visit.record.sequence, exhausted=exhausted, milliseconds=7)
@@ -281,13 +284,6 @@ def _known(model: str) -> bool:
 
 def _is_error(behaviour: Behaviour) -> bool:
     return behaviour.status is not None or behaviour.quota or behaviour.echo or behaviour.hostile
-
-
-def _key(request: Request) -> str:
-    """Return the caller's key: Anthropic's header, or a bearer token."""
-    scheme, _, token = request.header("authorization").partition(" ")
-    bearer = token.strip() if scheme.lower() == "bearer" else ""
-    return request.header("x-api-key").strip() or bearer
 
 
 def _retry_after(text: str) -> str:

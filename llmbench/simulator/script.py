@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from llmbench.simulator import damage, eventstream
 from llmbench.simulator.apis.base import EventStream, Plan
 from llmbench.simulator.behaviour import Behaviour
 from llmbench.simulator.problems import Problem
@@ -119,7 +120,8 @@ class Script:
             case "flood":
                 yield from self._flood()
             case _:
-                yield Step(0, stream.opening())
+                if opening := stream.opening():
+                    yield Step(0, opening)
                 yield from self._fillers()
                 yield from self._reasoning()
                 yield from self._visible()
@@ -128,7 +130,7 @@ class Script:
     def _flood(self) -> Iterator[Step]:
         assert self._behaviour.fault is not None
         yield Step(0, self._stream.opening())
-        data = b"data: " + b"x" * (self._behaviour.fault.at * 1024 * 1024)
+        data = damage.flood(self._stream, self._behaviour.fault.at)
         yield Step(self._behaviour.ttft_ns, data, ending=Ending.COMPLETE)
 
     def _fillers(self) -> Iterator[Step]:
@@ -154,7 +156,7 @@ class Script:
     def _cut(self) -> int:
         """Return the number of visible tokens that really come."""
         fault = self._behaviour.fault
-        if fault is not None and fault.kind in ("stall", "truncate", "reset", "badchunk", "errormid"):
+        if fault is not None and fault.kind in ("stall", "truncate", "cutevent", "reset", "badchunk", "errormid"):
             return min(fault.at, self._plan.visible)
         return self._plan.visible
 
@@ -188,10 +190,15 @@ class Script:
 
     def _maybe_broken(self, event: bytes, index: int) -> bytes:
         fault = self._behaviour.fault
-        if fault is None or fault.kind != "badjson":
+        if fault is None or not index <= fault.at - 1 < index + self._behaviour.chunk:
             return event
-        broken = index <= fault.at - 1 < index + self._behaviour.chunk
-        return event[: len(event) * 3 // 4].rstrip(b"\n") + b"\n\n" if broken else event
+        match fault.kind:
+            case "badjson":
+                return damage.cut_json(self._stream, event)
+            case "badcrc":
+                return eventstream.spoil_checksum(event)
+            case _:
+                return event
 
     def _end(self) -> Step:
         due = self._end_ns()
@@ -200,6 +207,9 @@ class Script:
                 return Step(due, b"", ending=Ending.HANG)
             case "truncate":
                 return Step(due, b"", ending=Ending.CLOSE)
+            case "cutevent":
+                event = self._stream.visible(self._texts[0])
+                return Step(due, event[: len(event) // 2], ending=Ending.CLOSE)
             case "reset":
                 return Step(due, b"", ending=Ending.RESET)
             case "badchunk":

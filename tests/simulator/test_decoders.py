@@ -82,3 +82,12 @@ def test_a_missing_terminator_is_missed(simulator: SpawnedSimulator, name: str) 
     events = _events(simulator, name, "noend-tok7")
     assert _count(events, TextDelta) == 7
     assert _count(events, End) == 0
+
+
+def test_thoughts_in_the_content_are_understood(simulator: SpawnedSimulator) -> None:
+    """What stands between the tags is reasoning, what comes behind them is the answer's text."""
+    events = _events(simulator, "openai chat", "think-rtok3-tok4")
+    reasoning = "".join(event.text for event in events if isinstance(event, ReasoningDelta))
+    assert reasoning.strip() == "the river turns"
+    assert [event.text for event in events if isinstance(event, TextDelta)] == [" the", " river", " turns", " south"]
+    assert isinstance(events[-1], End)

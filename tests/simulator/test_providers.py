@@ -272,7 +272,8 @@ def test_one_model_can_be_looked_up(simulator: SpawnedSimulator) -> None:
 def test_addresses_that_do_not_exist(simulator: SpawnedSimulator) -> None:
     """A wrong path is 404, a wrong method 405, in the provider's shape."""
     assert ask(simulator, "/openai/v1/embeddings", chat("sim")).json()["error"]["message"] == "Invalid URL"
-    assert ask(simulator, "/", method="GET").status == 404
+    for path in ("/", "//", "*"):
+        assert ask(simulator, path, method="OPTIONS").status == 404
     assert ask(simulator, "/openai/v1/chat/completions", method="GET").status == 405
     assert ask(simulator, "/openai/v1/models", b"{}").status == 405
 

@@ -6,6 +6,7 @@ import itertools
 import random
 import zlib
 
+import msgspec
 import pytest
 
 from llmbench.simulator.apis.base import Call
@@ -19,11 +20,11 @@ from llmbench.simulator.script import Content, Ending, Script, Step, make_plan
 MS = 1_000_000
 
 
-def _steps(words: str, *, budget: int = 64, seed: int = 1) -> list[Step]:
+def _steps(words: str, *, budget: int = 64, seed: int = 1, provider: str = "groq") -> list[Step]:
     behaviour = behaviour_of(f"sim-{words}")
     assert behaviour is not None
     call = Call(
-        flavour=flavour_of("groq"), model="sim", body={}, behaviour=behaviour, sequence=1, created=1_700_000_000
+        flavour=flavour_of(provider), model="sim", body={}, behaviour=behaviour, sequence=1, created=1_700_000_000
     )
     plan = make_plan(behaviour, budget, 5)
     rng = random.Random(seed)
@@ -75,6 +76,35 @@ def test_reasoning_comes_before_the_visible_text(words: str, reasoning: list[flo
     """Reasoning deltas start at ttft; the visible text follows after a gap, or after the pause asked for."""
     steps = _steps(words)
     assert (_due(steps, Content.REASONING), _due(steps)) == (reasoning, visible)
+
+
+def _contents(steps: list[Step]) -> list[str]:
+    """Return the content of each delta that has some."""
+    lines = [line[6:] for line in _bytes(steps).splitlines() if line.startswith(b"data: {")]
+    deltas = [msgspec.json.decode(line)["choices"][0]["delta"] for line in lines]
+    assert all(set(delta) <= {"role", "content"} for delta in deltas)
+    return [delta["content"] for delta in deltas if delta.get("content")]
+
+
+def test_thoughts_can_be_in_the_content() -> None:
+    """With think, reasoning is text between tags that are split, at the times that it would have anyway."""
+    steps = _steps("think-rtok2-tok2-ttft100-gap10")
+    assert _contents(steps) == ["<thi", "nk>\n the", " river", "\n</thi", "nk>\n\n", " the", " river"]
+    assert (_due(steps, Content.REASONING), _due(steps)) == ([100, 110], [120, 130])
+    other = [step for step in steps if step.content is Content.OTHER]
+    assert b"nk>\\n\\n" in _bytes([step for step in other if step.due_ns == 110 * MS])
+
+
+def test_thoughts_without_an_answer_are_never_closed() -> None:
+    """With budget the limit comes before the end tag; without reasoning there is no tag at all."""
+    assert "".join(_contents(_steps("think-budget", budget=3))) == "<think>\n the river turns"
+    assert _contents(_steps("think-tok2")) == [" the", " river"]
+
+
+@pytest.mark.parametrize("provider", ["openai", "groq", "deepinfra", "any-other"])
+def test_thoughts_in_the_content_are_the_same_everywhere(provider: str) -> None:
+    """Where reasoning is hidden or has a field of its own, think shows it in the content all the same."""
+    assert "".join(_contents(_steps("think-rtok1-tok1", provider=provider))) == "<think>\n the\n</think>\n\n the"
 
 
 def test_jitter_is_bounded_reproducible_and_never_reorders() -> None:

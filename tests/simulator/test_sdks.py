@@ -289,6 +289,26 @@ async def test_errors_inside_a_stream_reach_the_sdks(
     assert caught.value.type == "overloaded_error"
 
 
+async def test_claude_on_vertex_streams_and_fails(simulator: SpawnedSimulator) -> None:
+    """Anthropic's client for Vertex reads the stream and Google's error response."""
+    async with anthropic.AsyncAnthropicVertex(
+        region="us-east5",
+        project_id="some-project",
+        access_token=KEY,
+        base_url=f"{simulator.url}/vertex/v1",
+        max_retries=0,
+        timeout=LIMIT,
+    ) as client:
+        async with client.messages.stream(
+            model="claude-sim-rtok1-tok2-ttft5-gap1", max_tokens=9, messages=[{"role": "user", "content": "hello"}]
+        ) as stream:
+            assert await stream.get_final_text() == " the river"
+        with pytest.raises(anthropic.RateLimitError):
+            await client.messages.create(
+                model="claude-sim-429", max_tokens=9, messages=[{"role": "user", "content": "hello"}], stream=True
+            )
+
+
 async def test_failed_responses_are_yielded(openai_client: openai.AsyncOpenAI) -> None:
     """In Responses an early error is an ``error`` event, a later one ends the response as failed."""
     first = await openai_client.responses.create(model="sim-errorobj-ttft5", input="hello", stream=True)

@@ -1,1 +1,1 @@
-"""One module per wire format: what it refuses, and the bytes of its streams. A new format joins in `router.APIS`."""
+"""One module per wire format: what it refuses, and the bytes of its streams. A new format joins in `routes.ROUTES`."""

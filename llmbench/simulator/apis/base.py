@@ -22,7 +22,10 @@ encode = msgspec.json.encode
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True):
-    """A request for a completion, as far as the formats have it in common. ``created`` is Unix time."""
+    """A request for a completion, as far as the formats have it in common. ``created`` is Unix time.
+
+    ``query`` is the part of the address behind the question mark.
+    """
 
     flavour: Flavour
     model: str
@@ -30,6 +33,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     behaviour: Behaviour
     sequence: int
     created: int
+    query: dict[str, str] = {}
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):

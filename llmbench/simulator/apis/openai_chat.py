@@ -97,7 +97,8 @@ class ChatStream:
         self._usage_asked = isinstance(options, dict) and options.get("include_usage") is True
         self._x_groq = call.flavour.usage == "x_groq" or call.behaviour.x_groq
         self._visible = Template(self._chunk({"content": placeholder()}))
-        reasoning = call.flavour.reasoning
+        self._thinking = False
+        reasoning = "content" if call.behaviour.think else call.flavour.reasoning
         self._reasoning = Template(self._chunk({reasoning: placeholder()})) if reasoning else None
 
     def opening(self) -> bytes:
@@ -112,10 +113,17 @@ class ChatStream:
         return self._chunk({"role": "assistant", "content": ""}) + self._chunk({"content": ""}) + self._chunk({})
 
     def reasoning(self, text: bytes) -> bytes:
-        return self._reasoning.fill(text) if self._reasoning else b""
+        if self._reasoning is None:
+            return b""
+        if not self._call.behaviour.think or self._thinking:
+            return self._reasoning.fill(text)
+        self._thinking = True
+        return self._reasoning.fill(b"<thi") + self._reasoning.fill(rb"nk>\n" + text)
 
     def turn(self) -> bytes:
-        return b""
+        if not self._thinking:
+            return b""
+        return self._visible.fill(rb"\n</thi") + self._visible.fill(rb"nk>\n\n")
 
     def visible(self, text: bytes) -> bytes:
         return self._visible.fill(text)
