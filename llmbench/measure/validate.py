@@ -11,8 +11,8 @@ from llmbench.measure.timer import StreamTimer
 from llmbench.messages import Profile
 
 _BUDGET_WORDS = frozenset({"length", "max_tokens", "max_output_tokens", "MAX_TOKENS"})
-_TERMINATOR_OPTIONAL = frozenset({"chat", "completions"})
-"""Some servers of these APIs leave ``[DONE]`` out; a finish reason and a proper HTTP end are enough there."""
+_TERMINATOR_OPTIONAL = frozenset({"chat", "completions", "converse"})
+"""Some servers leave ``[DONE]``, or Bedrock's ``metadata``, out; a finish reason and a proper HTTP end are enough."""
 
 
 class Invalid(msgspec.Struct, frozen=True):

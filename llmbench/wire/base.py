@@ -46,8 +46,11 @@ class EventStreamDecoder(ABC):
         if pending is not None:
             with contextlib.suppress(*UNREADABLE):
                 self._dispatch(*pending, events)
-        elif not self._stream.recognised and self._stream.stray.strip():
-            events.append(_foreign_body(self._stream.stray))
+        elif self._stream.stray.strip():
+            body = foreign_body(self._stream.stray)
+            # Google's servers, for one, end a stream that fails with an error object on lines of its own.
+            if isinstance(body, StreamFault) or not self._stream.recognised:
+                events.append(body)
         return events
 
     @abstractmethod
@@ -81,7 +84,8 @@ class EventStreamDecoder(ABC):
         self._closed = True
 
 
-def _foreign_body(body: bytes) -> StreamFault | Malformed:
+def foreign_body(body: bytes) -> StreamFault | Malformed:
+    """Describe a body, or the part of one, that is no event stream: an error as JSON, or anything else."""
     value = parsed(body)
     first = value[0] if isinstance(value, list) and value else value
     if member(first, "error"):

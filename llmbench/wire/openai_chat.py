@@ -2,6 +2,7 @@
 
 Source: OpenAI's API reference, "Chat Completions, streaming", and the references of Groq (``x_groq``), Cerebras
 (``time_info``) and DeepSeek (``prompt_cache_hit_tokens``). Each event is one chunk of JSON; ``[DONE]`` ends the stream.
+Servers of open models may leave the reasoning in the text, between tags; see `llmbench.wire.thinking`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import msgspec
 from llmbench.wire.base import EventStreamDecoder
 from llmbench.wire.events import End, Event, Finish, ProviderTimings, ReasoningDelta, TextDelta, Usage
 from llmbench.wire.fields import IdentityTracker, count, fault_from, fault_in, member, seconds, stated, text
+from llmbench.wire.thinking import ThinkingSplitter
 
 _TIMES: Final = ("queue_time", "prompt_time", "completion_time", "total_time")
 
@@ -57,8 +59,12 @@ class ChunkDecoder(EventStreamDecoder, Generic[ChoiceT]):
     def _text(self, choice: ChoiceT, events: list[Event]) -> None:
         """Add the text in a choice: visible text as one `TextDelta`, since each of them counts as a chunk."""
 
+    def _release(self, events: list[Event]) -> None:
+        """Add the text that was held back, since no more is to come."""
+
     def _decode(self, data: bytes, events: list[Event]) -> None:
         if data.startswith(b"[DONE]"):
+            self._release(events)
             self._close(End(), events)
             return
         chunk = self._chunks.decode(data)
@@ -68,6 +74,7 @@ class ChunkDecoder(EventStreamDecoder, Generic[ChoiceT]):
         for choice in chunk.choices or ():
             self._text(choice, events)
             if choice.finish_reason and not choice.index:
+                self._release(events)
                 _add(Finish, choice.finish_reason, events)
         if chunk.usage or chunk.x_groq or chunk.time_info or chunk.error:
             _accounts(chunk, data, events)
@@ -99,6 +106,18 @@ class ChatDecoder(ChunkDecoder[_ChatChoice]):
 
     _chunks = msgspec.json.Decoder(Chunk[_ChatChoice])
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._thinking: ThinkingSplitter | None = ThinkingSplitter()
+
+    def finish(self) -> list[Event]:
+        """Return what was pending or held back, or what the body was if it was not an event stream."""
+        cut_short = not self._closed
+        events = super().finish()
+        if cut_short:
+            self._release(events)
+        return events
+
     def _text(self, choice: _ChatChoice, events: list[Event]) -> None:
         delta = choice.delta
         if delta is None:
@@ -108,13 +127,36 @@ class ChatDecoder(ChunkDecoder[_ChatChoice]):
             _add(ReasoningDelta, _plain(delta.reasoning_content) or _plain(delta.reasoning), events)
         visible = delta.content
         if isinstance(visible, list):
-            # Mistral's form: parts of text, and of thinking that is itself made of parts.
+            # Mistral's form: parts of text, and of thinking that is itself made of parts. It needs no splitting.
+            self._release(events)
+            self._thinking = None
             _add(ReasoningDelta, "".join(_plain(member(part, "thinking")) for part in visible), events)
             visible = _plain(visible)
         if delta.refusal:
             visible = (visible or "") + delta.refusal
-        if visible:
+        if not visible:
+            return
+        if self._thinking is None:
             events.append(TextDelta(visible))
+        else:
+            self._split(self._thinking, visible, events)
+
+    def _split(self, thinking: ThinkingSplitter, visible: str, events: list[Event]) -> None:
+        _add_both(thinking.split(visible), events)
+        if thinking.decided:
+            self._thinking = None
+
+    def _release(self, events: list[Event]) -> None:
+        if self._thinking is not None:
+            _add_both(self._thinking.release(), events)
+
+
+def _add_both(texts: tuple[str, str], events: list[Event]) -> None:
+    reasoning, visible = texts
+    if reasoning:
+        events.append(ReasoningDelta(reasoning))
+    if visible:
+        events.append(TextDelta(visible))
 
 
 def _add(kind: type[ReasoningDelta | Finish], value: object, events: list[Event]) -> None:

@@ -58,7 +58,7 @@ class EventStream:
 
     @property
     def stray(self) -> bytes:
-        """The non-blank lines that are not of this format, at most `MAX_EVENT` bytes, kept while none was."""
+        """The non-blank lines that are not of this format, at most `MAX_EVENT` bytes."""
         return bytes(self._stray)
 
     def sole(self, chunk: bytes) -> bytes | None:
@@ -155,7 +155,7 @@ class EventStream:
     def _field(self, line: bytes) -> None:
         name, _, value = line.partition(b":")
         if name and name not in _FIELDS:
-            if not self.recognised and len(self._stray) + len(line) < MAX_EVENT:
+            if len(self._stray) + len(line) < MAX_EVENT:
                 self._stray += line + b"\n"
             return
         self.recognised = True

@@ -68,7 +68,7 @@ def test_chunks_are_not_judged_as_tokens() -> None:
     assert judged(TEXT, last(DONE)) == "ok"
 
 
-@pytest.mark.parametrize("mode", ["chat", "completions", "responses", "messages"])
+@pytest.mark.parametrize("mode", ["chat", "completions", "converse", "responses", "messages", "gemini"])
 def test_without_terminator_and_finish_reason_a_stream_is_truncated(mode: str) -> None:
     """Whatever the API."""
     verdict = judged(TEXT, last(counted(100)), mode=mode)
@@ -76,10 +76,14 @@ def test_without_terminator_and_finish_reason_a_stream_is_truncated(mode: str) -
 
 
 @pytest.mark.parametrize(
-    ("mode", "cause"), [("chat", None), ("completions", None), ("responses", "truncated"), ("messages", "truncated")]
+    ("mode", "cause"),
+    [
+        *[("chat", None), ("completions", None), ("converse", None)],
+        *[("responses", "truncated"), ("messages", "truncated"), ("gemini", "truncated")],
+    ],
 )
 def test_a_finish_reason_stands_in_for_the_terminator_where_servers_leave_it_out(mode: str, cause: str | None) -> None:
-    """Imitators of OpenAI's older APIs do; of the others the terminal event is the only proof."""
+    """Imitators of OpenAI's older APIs do, and Bedrock may; of the others the terminal event is the only proof."""
     verdict = judged(TEXT, last(finished("length"), counted(100)), mode=mode)
     assert getattr(verdict, "cause", None) == cause
 
@@ -89,6 +93,13 @@ def test_a_budget_spent_on_reasoning_is_an_outcome_of_its_own(reason: str) -> No
     """In every API's word for it, whether the reasoning was shown or only counted."""
     assert judged(THOUGHT, last(finished(reason), counted(100), DONE)) == "budget_exhausted"
     assert judged(last(finished(reason), counted(100, 100), DONE)) == "budget_exhausted"
+
+
+def test_a_budget_spent_inside_of_thinking_tags_is_an_outcome_of_its_own() -> None:
+    """Servers that leave the reasoning in the text report no count of it."""
+    inside = [(read_at(100), said("<th", "ink>Hm")), (read_at(200), said(" hm </thi"))]
+
+    assert judged(*inside, last(finished("length"), counted(100), DONE)) == "budget_exhausted"
 
 
 def test_reasoning_that_simply_stopped_is_empty() -> None:

@@ -336,6 +336,42 @@ MESSAGES = typed(
     MESSAGE_STOP,
 )
 
+_GEMINI_USAGE: dict[str, Any] = {
+    "promptTokenCount": 21,
+    "candidatesTokenCount": 24,
+    "totalTokenCount": 85,
+    "thoughtsTokenCount": 40,
+    "cachedContentTokenCount": 8,
+    "promptTokensDetails": [{"modality": "TEXT", "tokenCount": 21}],
+    "trafficType": "ON_DEMAND",
+}
+
+
+def generated(*parts: dict[str, Any], finish: str | None = None, **more: Any) -> dict[str, Any]:
+    """Return a chunk of generated content."""
+    candidate: dict[str, Any] = {"content": {"role": "model", "parts": list(parts)}}
+    if finish is not None:
+        candidate["finishReason"] = finish
+    return {
+        "candidates": [candidate],
+        "usageMetadata": {"trafficType": "ON_DEMAND"},
+        "modelVersion": "gemini-2.5-flash",
+        "createTime": "2025-11-10T15:47:12.345678Z",
+        "responseId": "gHsSadu1",
+    } | more
+
+
+def gemini(*chunks: dict[str, Any]) -> bytes:
+    return b"".join(map(data, chunks)).replace(b"\n", b"\r\n")
+
+
+GEMINI = gemini(
+    generated({"text": "**Rivers**\n", "thought": True}, {"text": "Hm.", "thought": True}),
+    generated({"text": "Rivers"}),
+    generated({"text": " move"}, {"text": ".", "thoughtSignature": "CiQB"}),
+    generated({"text": " On."}, finish="MAX_TOKENS", usageMetadata=_GEMINI_USAGE),
+)
+
 CHAT_FLAVOURS = {
     "openai": OPENAI,
     "groq": GROQ,

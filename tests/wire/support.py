@@ -9,13 +9,21 @@ import msgspec
 
 from llmbench.wire.anthropic_messages import MessagesDecoder
 from llmbench.wire.events import Decoder, Event, ReasoningDelta, TextDelta
+from llmbench.wire.gemini import GeminiDecoder
 from llmbench.wire.openai_chat import ChatDecoder
 from llmbench.wire.openai_completions import CompletionsDecoder
 from llmbench.wire.openai_responses import ResponsesDecoder
 
 EventT = TypeVar("EventT", bound=Event)
 
-DECODERS: tuple[Callable[[], Decoder], ...] = (ChatDecoder, CompletionsDecoder, ResponsesDecoder, MessagesDecoder)
+DECODERS: tuple[Callable[[], Decoder], ...] = (
+    ChatDecoder,
+    CompletionsDecoder,
+    ResponsesDecoder,
+    MessagesDecoder,
+    GeminiDecoder,
+)
+"""The decoders of event streams."""
 
 
 def data(payload: object, name: str | None = None) -> bytes:

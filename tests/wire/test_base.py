@@ -38,10 +38,10 @@ def deep(opening: bytes, closing: bytes, depth: int) -> bytes:
         b'"text"',
         b"12",
         b"null",
-        b'{"choices":5,"type":5}',
+        b'{"choices":5,"type":5,"candidates":5}',
         b'{"choices":[{"delta":{"content":NaN}}],"delta":NaN}',
-        b'{"id":"\xff","type":"\xff"}',
-        b'{"id":"\\ud800","type":"\\ud800"}',
+        b'{"id":"\xff","type":"\xff","responseId":"\xff"}',
+        b'{"id":"\\ud800","type":"\\ud800","responseId":"\\ud800"}',
         b'{"error":' + b"9" * 6000 + b"}",
         b'{"error":1e999}',
         b'{"unknown":' + deep(b"[", b"]", 100_000) + b"}",
@@ -137,6 +137,24 @@ def test_an_error_in_the_place_of_a_stream_is_a_fault(
     assert decoder.finish() == [fault]
     assert decoder.finish() == []
     assert decoder.feed(HELLO) == []
+
+
+@every_decoder
+@pytest.mark.parametrize("end", [b"\r\n", b"\n", b""])
+def test_an_error_on_lines_of_its_own_behind_events_is_a_fault(decoder_type: Callable[[], Decoder], end: bytes) -> None:
+    """Google's servers do that when they fail in the middle of a stream."""
+    error = b'{\n  "error": {\n    "code": 503,\n    "message": "Overloaded",\n    "status": "UNAVAILABLE"\n  }\n}'
+
+    assert events_of(decoder_type(), [b": comment\n\n", error + end]) == [
+        StreamFault(message="Overloaded", code="503", type="UNAVAILABLE")
+    ]
+
+
+@every_decoder
+def test_other_lines_behind_events_are_passed_over(decoder_type: Callable[[], Decoder]) -> None:
+    """What the format does not know is no error, and a cut-off error object is nothing."""
+    assert events_of(decoder_type(), [b": comment\n\nunknown: field\n\n"]) == []
+    assert events_of(decoder_type(), [b': comment\n\n{\n"error": {\n"mess']) == []
 
 
 @every_decoder

@@ -12,12 +12,14 @@ from hypothesis import strategies as st
 
 from llmbench.wire.anthropic_messages import MessagesDecoder
 from llmbench.wire.events import Decoder, Event, Malformed
+from llmbench.wire.gemini import GeminiDecoder
 from llmbench.wire.openai_chat import ChatDecoder
 from llmbench.wire.openai_completions import CompletionsDecoder
 from llmbench.wire.openai_responses import ResponsesDecoder
 from tests.wire.streams import (
     CHAT_FLAVOURS,
     COMPLETIONS,
+    GEMINI,
     MESSAGES,
     RESPONSES,
     RESPONSES_FAILED,
@@ -42,6 +44,7 @@ WELL_FORMED: dict[str, tuple[Callable[[], Decoder], bytes]] = {
     "responses-failed": (ResponsesDecoder, RESPONSES_FAILED),
     "messages": (MessagesDecoder, MESSAGES),
     "messages-crlf": (MessagesDecoder, MESSAGES.replace(b"\n", b"\r\n")),
+    "gemini": (GeminiDecoder, GEMINI),
 }
 every_stream = pytest.mark.parametrize(("decoder_type", "body"), WELL_FORMED.values(), ids=WELL_FORMED)
 
@@ -55,7 +58,17 @@ FOREIGN = [
 SNIPPETS = [
     *[b"data: ", b"data:", b"event: ", b"event: error\n", b": ", b"\n", b"\n\n", b"\r", b"\r\n", b"\xef\xbb\xbf"],
     *[b"[DONE]", b"{", b"}", b"[", b"]", b'"', b",", b"null", b"5", b"\xff", b"\xe2\x80\xa8", b"\\ud800"],
-    *[b'"choices":', b'"delta":', b'"content":', b'"text":', b'"type":', b'"error":', b'"usage":', b'"response":'],
+    *[
+        b'"choices":',
+        b'"delta":',
+        b'"content":',
+        b'"text":',
+        b'"type":',
+        b'"error":',
+        b'"usage":',
+        b'"response":',
+        b'"candidates":',
+    ],
 ]
 
 

@@ -158,12 +158,13 @@ def test_lines_of_something_else_are_kept_up_to_a_limit() -> None:
     assert len(stream.stray) == MAX_EVENT
 
 
-def test_lines_of_unknown_fields_are_not_kept_in_an_event_stream() -> None:
-    """Once the body is known to be an event stream, what it does not know is dropped."""
+def test_lines_of_unknown_fields_are_kept_in_an_event_stream() -> None:
+    """What is not of the format may be an error behind the events; it is no event."""
     stream = EventStream()
-    stream.feed(b"data: a\n\nunknown: field\n\n")
 
-    assert stream.stray == b""
+    assert stream.feed(b"data: a\n\nunknown: field\n\n") == [(None, b"a")]
+    assert stream.recognised
+    assert stream.stray == b"unknown: field\n"
 
 
 @pytest.mark.parametrize("line", [b"data: ", b": "])
