@@ -336,10 +336,13 @@ def test_every_environment_variable_is_listed() -> None:
     listed = {name for row in table(section(OPERATIONS, "Environment variables")) for name in names(row[0])}
     ours = {environment.PROVIDERS, environment.MODELS, environment.FRESH_MINUTES, environment.STORE}
 
-    assert ours | set(environment._OTHER_STORES) | {preset.api_key_env for preset in PRESETS.values()} <= listed
+    assert ours | set(environment._OTHER_STORES) | {preset.api_key_env for preset in PRESETS.values() if preset.api_key_env} <= listed
 
 
 # providers and the simulator
+
+
+KEYLESS = {"bedrock": "none: AWS's default chain", "vertex": "none: Application Default Credentials"}
 
 
 def test_the_presets_are_those_of_the_code() -> None:
@@ -348,8 +351,8 @@ def test_the_presets_are_those_of_the_code() -> None:
         [
             f"`{name}`",
             f"`{preset.kind}`",
-            f"`{preset.base_url}`",
-            f"`{preset.api_key_env}`",
+            f"`{preset.base_url}`" if preset.base_url else "by region",
+            f"`{preset.api_key_env}`" if preset.api_key_env else KEYLESS[name],
             f"{preset.requests_per_minute:g}",
             str(preset.concurrency),
         ]

@@ -7,9 +7,12 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+import anyio
+
 from llmbench.cli import output
-from llmbench.cli.context import load_config, store_errors
+from llmbench.cli.context import listed_models, load_config, new_model, store_errors
 from llmbench.cli.exits import CommandError, ExitCode
+from llmbench.cli.models_common import finding_of, sentence
 from llmbench.config import Config, show
 
 
@@ -19,6 +22,8 @@ def run(options: argparse.Namespace) -> int:
         output.line(show(config, os.environ).rstrip("\n"))
     else:
         output.line(check(config, os.environ))
+        for warning in warnings(config, os.environ):
+            output.note(f"warning: {warning}")
     return ExitCode.OK
 
 
@@ -28,10 +33,31 @@ def check(config: Config, env: Mapping[str, str]) -> str:
     Raises CommandError with everything that would keep the engine from measuring with it, a line each.
     """
     store_problems = config.store_problems or _database_problems(config.database)
-    if problems := [*store_problems, *config.start_problems(env)]:
+    if problems := [*store_problems, *config.start_problems(env), *_credential_problems(config)]:
         raise CommandError("\n".join(problems))
     source = "the built-in defaults" if config.source is None else str(config.source)
     return f"OK: {source}: {_providers(config)}, {_models(config)}, {config.store.kind} store in {config.database}"
+
+
+def _credential_problems(config: Config) -> list[str]:
+    """Return a sentence for each provider that would find no credentials on this machine."""
+    from llmbench.cli.engine import missing_credentials  # all that an engine needs: too much to show a file
+
+    way_out = "or take the provider out with enabled = false"
+    prefix = f"{config.source}: " if config.source else ""
+    missing = anyio.run(missing_credentials, config.enabled_providers())
+    return [f"{prefix}providers.{problem}, {way_out}" for problem in missing]
+
+
+def warnings(config: Config, env: Mapping[str, str]) -> list[str]:
+    """Return a sentence for each model of an enabled provider whose id the rules are against.
+
+    Nothing is kept from being measured: what the file lists was written by hand.
+    """
+    enabled = {provider.name for provider in config.enabled_providers()}
+    named = [new_model(ref.provider, ref.model_id, source="BENCHMARK_MODELS") for ref in config.worklist]
+    models = [model for model in named or listed_models(config) if model.provider in enabled]
+    return [sentence(model, found) for model in models if (found := finding_of(config, model, env)) is not None]
 
 
 def _database_problems(path: Path) -> tuple[str, ...]:

@@ -12,9 +12,11 @@ from typing import TypeVar
 import anyio
 import msgspec
 
+from llmbench.catalog import reasons
 from llmbench.cli.exits import CommandError, ExitCode
 from llmbench.config import Config, ConfigError, ResolvedProvider, find, load
 from llmbench.messages import Model, Profile
+from llmbench.providers.presets import RESPONSES_PREFIXES
 from llmbench.stores.base import ModelExists, Store, StoreError, StoreUnusable, UnknownModel
 
 T = TypeVar("T")
@@ -86,11 +88,19 @@ async def seed_catalogue(config: Config, store: Store) -> list[Model]:
     A model that is in the catalogue already stays as it is, disabled or not.
     """
     known = {(model.provider, model.model_id.lower()) for model in await store.models()}
-    for provider in config.providers.values():
-        for model_id in provider.models:
-            if (provider.name, model_id.lower()) not in known:
-                await add_quietly(store, new_model(provider.name, model_id, source="config"))
+    for model in listed_models(config):
+        if (model.provider, model.model_id.lower()) not in known:
+            await add_quietly(store, model)
     return await store.models(enabled=True)
+
+
+def listed_models(config: Config) -> list[Model]:
+    """Return fresh rows for the models that config.toml lists."""
+    return [
+        new_model(provider.name, model_id, source="config")
+        for provider in config.providers.values()
+        for model_id in provider.models
+    ]
 
 
 async def add_quietly(store: Store, model: Model) -> None:
@@ -102,7 +112,13 @@ async def add_quietly(store: Store, model: Model) -> None:
 
 
 def new_model(
-    provider: str, model_id: str, *, source: str, profile: str | None = None, display_name: str | None = None
+    provider: str,
+    model_id: str,
+    *,
+    source: str,
+    profile: str | None = None,
+    display_name: str | None = None,
+    notes: str | None = None,
 ) -> Model:
     """Return a fresh, enabled row of the catalogue."""
     return Model(
@@ -114,6 +130,7 @@ def new_model(
         source=source,
         profile=profile,
         display_name=display_name,
+        notes=notes,
     )
 
 
@@ -132,8 +149,14 @@ def profile_name(provider: ResolvedProvider, model_id: str) -> str:
     """Return the profile's name for a model that has none of its own."""
     if provider.profile != "default":
         return provider.profile
-    reasons = bool(provider.responses_prefixes) and model_id.startswith(provider.responses_prefixes)
-    return "reasoning" if reasons else "default"
+    return "reasoning" if _reasons(provider, model_id) else "default"
+
+
+def _reasons(provider: ResolvedProvider, model_id: str) -> bool:
+    """Say whether a model reasons: what the file says of OpenAI's models counts, else what their ids tell."""
+    if provider.kind == "openai" and provider.responses_prefixes != RESPONSES_PREFIXES:
+        return model_id.startswith(provider.responses_prefixes)
+    return reasons(provider.kind, model_id)
 
 
 def unknown_model_error(error: UnknownModel) -> CommandError:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol, TypedDict, Unpack
 
 import msgspec
 
@@ -40,6 +40,16 @@ class UnknownModel(Exception):
         self.provider = provider
         self.model_id = model_id
         self.similar = tuple(similar)
+
+
+class ModelChanges(TypedDict, total=False):
+    """The fields of a catalogue row that are a person's to set; None takes a value away."""
+
+    display_name: str | None
+    profile: str | None
+    region: str | None
+    notes: str | None
+    request: dict[str, Any] | None
 
 
 class Verdict(msgspec.Struct, frozen=True):
@@ -131,6 +141,13 @@ class Store(Protocol):
 
     async def disable_model(self, provider: str, model_id: str, *, reason: str, by: str, at: datetime) -> Model:
         """Disable it, keeping the row. Raises `UnknownModel`."""
+        ...
+
+    async def change_model(self, provider: str, model_id: str, **changes: Unpack[ModelChanges]) -> Model:
+        """Set fields of a row, enabled or not, and leave all else; the same twice is no error.
+
+        Raises `UnknownModel`, and `TypeError` for a field that is not one of `ModelChanges`: state has its own methods.
+        """
         ...
 
     async def history(self) -> list[ModelHistory]:

@@ -11,14 +11,14 @@ import threading
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, Unpack
 
 import anyio
 import anyio.to_thread
 
 from llmbench.messages import Envelope, Model, Outcome
 from llmbench.stores import sqlite_catalog, sqlite_outcomes
-from llmbench.stores.base import ErrorRollup, ModelHistory, OutcomeQuery, StoreError, Verdict
+from llmbench.stores.base import ErrorRollup, ModelChanges, ModelHistory, OutcomeQuery, StoreError, Verdict
 from llmbench.stores.sqlite_schema import checkpoint_from_now_on, connect, identity, leave, store_errors
 
 T = TypeVar("T")
@@ -84,6 +84,10 @@ class SQLiteStore:
         return await self._call(
             lambda connection: sqlite_catalog.disable(connection, provider, model_id, reason=reason, by=by, at=at)
         )
+
+    async def change_model(self, provider: str, model_id: str, **changes: Unpack[ModelChanges]) -> Model:
+        """Set fields of a row. Raises `ValueError`, too, for a value that has no JSON form."""
+        return await self._call(lambda connection: sqlite_catalog.change(connection, provider, model_id, changes))
 
     async def history(self) -> list[ModelHistory]:
         return await self._call(sqlite_outcomes.history)

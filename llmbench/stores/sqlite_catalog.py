@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from llmbench.messages import Model
-from llmbench.stores.base import ModelExists, UnknownModel
+from llmbench.stores.base import ModelChanges, ModelExists, UnknownModel
 from llmbench.stores.canonical import canonical_json
 from llmbench.stores.sqlite_schema import transaction
 
@@ -91,6 +91,16 @@ def disable(
         row, existing = _known(connection, provider, model_id)
         why = {**_NOT_DISABLED, "disabled_reason": reason, "disabled_by": by, "disabled_at": at}
         return _update(connection, row, msgspec.structs.replace(existing, enabled=False, **why))
+
+
+def change(connection: sqlite3.Connection, provider: str, model_id: str, changes: ModelChanges) -> Model:
+    """Set fields of a row. Raises `UnknownModel`, and `TypeError` for a field that is none of `ModelChanges`."""
+    if other := changes.keys() - ModelChanges.__annotations__.keys():
+        raise TypeError(f"{', '.join(sorted(other))} of a model can't be changed like this")
+    with transaction(connection, "IMMEDIATE"):
+        row, existing = _known(connection, provider, model_id)
+        changed = msgspec.structs.replace(existing, **changes)
+        return existing if changed == existing else _update(connection, row, changed)
 
 
 def _find(connection: sqlite3.Connection, provider: str, model_id: str) -> tuple[int, Model] | None:

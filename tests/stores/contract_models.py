@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import anyio
 import msgspec
@@ -163,6 +164,46 @@ class ModelsContract:
         assert await store.enable_model("openai", "o3") == added
         assert await store.models() == [added]
 
+    async def test_changing_sets_the_fields_that_are_named(self, store: Store) -> None:
+        """Those fields get the new values, None takes one away, and all else stays; a disabled row stays disabled."""
+        before = await store.add_model(full())
+
+        changed = await store.change_model(
+            "openai", "GPT-4o-mini", profile="reasoning", region=None, request={"a": [1]}
+        )
+
+        assert changed == msgspec.structs.replace(before, profile="reasoning", region=None, request={"a": [1]})
+        assert await store.models() == [changed]
+
+    async def test_changing_again_changes_nothing(self, store: Store) -> None:
+        """The same change twice, or none at all, leaves the row as it is."""
+        await store.add_model(model("o3"))
+        changed = await store.change_model("openai", "o3", profile="mine", notes="asked for")
+
+        assert await store.change_model("openai", "o3", profile="mine", notes="asked for") == changed
+        assert await store.change_model("openai", "o3") == changed
+        assert await store.models() == [changed]
+
+    @pytest.mark.parametrize("field", ["enabled", "model_id", "disabled_reason", "color"])
+    async def test_other_fields_can_not_be_changed(self, store: Store, field: str) -> None:
+        """What names a row, its state, and what is no field at all raise `TypeError`, and nothing is stored."""
+        before = await store.add_model(model("o3"))
+        change: Any = {field: None, "profile": "mine"}
+
+        with pytest.raises(TypeError, match=field):
+            await store.change_model("openai", "o3", **change)
+
+        assert await store.models() == [before]
+
+    async def test_change_with_nan_is_refused(self, store: Store) -> None:
+        """A change after which the row could not be read back as it was is refused, and nothing is stored."""
+        before = await store.add_model(model("o3"))
+
+        with pytest.raises(ValueError, match="request"):
+            await store.change_model("openai", "o3", request={"temperature": math.nan})
+
+        assert await store.models() == [before]
+
     async def test_adding_a_disabled_model_enables_its_row(self, store: Store) -> None:
         """A disabled row of the id comes back with its past; what the new one says replaces what the row said."""
         before = await store.add_model(full())
@@ -194,6 +235,7 @@ class ModelsContract:
             store.model("openai", "gpt-4o-minni"),
             store.enable_model("openai", "gpt-4o-minni"),
             store.disable_model("openai", "gpt-4o-minni", reason="", by="", at=moment()),
+            store.change_model("openai", "gpt-4o-minni", profile="mine"),
         )
         for call in calls:
             with pytest.raises(UnknownModel) as caught:

@@ -1,0 +1,99 @@
+"""What the actions of `llmbench models` share: finding a row, judging its id, telling its state."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+
+from llmbench.catalog import Finding, judge
+from llmbench.cli import output
+from llmbench.cli.context import profile_name, unknown_model_error
+from llmbench.cli.exits import CommandError
+from llmbench.config import Config, UnknownProfile, UnknownProvider
+from llmbench.messages import Model
+from llmbench.stores.base import ModelHistory, Store, UnknownModel
+
+_AWS_REGIONS = ("AWS_REGION", "AWS_DEFAULT_REGION")
+
+
+async def find_model(config: Config, store: Store, options: argparse.Namespace) -> Model:
+    """Return the catalogue's row. Raises CommandError if there is none."""
+    try:
+        return await store.model(*options.model)
+    except UnknownModel as error:
+        if not await store.models(provider=error.provider):
+            check_provider(config, error.provider)
+        raise unknown_model_error(error) from error
+
+
+def check_provider(config: Config, name: str) -> None:
+    """Raise CommandError if no provider has this name."""
+    try:
+        config.provider(name)
+    except UnknownProvider as error:
+        raise CommandError(str(error)) from error
+
+
+def check_profile(config: Config, name: str) -> None:
+    """Raise CommandError if no profile has this name."""
+    try:
+        config.profile(name)
+    except UnknownProfile as error:
+        raise CommandError(f"{error}, or add a table [profiles.{name}] to config.toml") from error
+
+
+def finding_of(config: Config, model: Model, env: Mapping[str, str] | None = None) -> Finding | None:
+    """Return what the rules say against a model's id, in the region that it would be called in."""
+    provider = config.providers.get(model.provider)
+    if provider is None:
+        return judge(None, model.model_id)
+    env = os.environ if env is None else env
+    region = model.region or provider.model_regions.get(model.model_id) or provider.region
+    if region is None and provider.kind == "bedrock":
+        region = next((env[name] for name in _AWS_REGIONS if env.get(name)), None)
+    return judge(provider.kind, model.model_id, region)
+
+
+def sentence(model: Model, finding: Finding) -> str:
+    """Return what is wrong with a model's id and what to do about it, without the last word on --force."""
+    return f"{model.provider}/{model.model_id} {finding.reason}: {advice(model, finding)}"
+
+
+def advice(model: Model, finding: Finding) -> str:
+    return "choose one that chats" if finding.right is None else f"use {model.provider}/{finding.right}"
+
+
+def effective_profile(config: Config, model: Model) -> str | None:
+    """Return the name of the profile that the model is measured with, None if its provider is not configured."""
+    if model.profile is not None:
+        return model.profile
+    provider = config.providers.get(model.provider)
+    return None if provider is None else profile_name(provider, model.model_id)
+
+
+def tell_idle_providers(config: Config, models: Sequence[Model]) -> None:
+    """Say whose models are not measured although they are enabled."""
+    on = {provider.name for provider in config.enabled_providers()}
+    for name in dict.fromkeys(model.provider for model in models if model.enabled and model.provider not in on):
+        output.note(f"{name} is not enabled in the configuration, so its models are not measured")
+
+
+def key_of(named: Model | ModelHistory) -> tuple[str, str]:
+    """Return what names a model, the same however it is spelled."""
+    return named.provider.lower(), named.model_id.lower()
+
+
+def no_past(model: Model) -> ModelHistory:
+    return ModelHistory(provider=model.provider, model_id=model.model_id)
+
+
+def age(when: datetime | None) -> str:
+    """Return how long ago it was, in the largest unit that gives a whole number."""
+    if when is None:
+        return "never"
+    seconds = max(0, int((datetime.now(UTC) - when).total_seconds()))
+    sizes = {"d": 86400, "h": 3600, "min": 60, "s": 1}
+    unit, size = next((unit, size) for unit, size in sizes.items() if seconds >= size or size == 1)
+    return f"{seconds // size} {unit} ago"
