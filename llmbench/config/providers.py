@@ -204,7 +204,11 @@ def _url_problems(name: str, table: ProviderTable, at: str) -> Iterator[Problem]
         yield Problem(key, f"has no host: give one, as in 'http://127.0.0.1:8000/v1', not {quote(table.base_url)}")
     if "?" in table.base_url or "#" in table.base_url:
         yield Problem(key, "has a query or a fragment: end it with the path, such as '/v1'")
-    if host and url.scheme == "http" and _key_variable(name, table) and not _is_loopback(host):
+    if not host or url.scheme != "http" or _is_loopback(host):
+        return
+    if name in CLOUD_KINDS:  # only the table of that name is of that kind
+        yield Problem(key, f"would send credentials to {host!r} in the clear: use https://")
+    elif _key_variable(name, table):
         yield Problem(
             key, f"would send the key to {host!r} in the clear: use https://, or api_key_env = '' if it needs no key"
         )
