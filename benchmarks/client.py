@@ -13,15 +13,14 @@ import resource
 import sys
 import time
 from datetime import UTC, datetime
-from pathlib import Path
 
 import anyio
 import msgspec
 
+from benchmarks.apis import APIS, PROMPT, simulated_credentials
 from llmbench.actors.attempt import Attempt
 from llmbench.actors.record import Runner
 from llmbench.clock import SystemClock
-from llmbench.config import ResolvedProvider
 from llmbench.ids import new_outcome_id
 from llmbench.measure.loopwatch import BACKEND_OPTIONS
 from llmbench.measure.metrics import quantile
@@ -40,7 +39,7 @@ HOG_FOR_SECONDS = 0.008
 class Result(msgspec.Struct, frozen=True, kw_only=True):
     """One load's figures: errors of chunk stamps in microseconds, CPU in microseconds a chunk.
 
-    ``first_tokens`` pairs the provider's request id with the time to first token that was measured, in seconds.
+    ``first_tokens`` pairs the id of a request, or of its response, with the measured time to first token in seconds.
     ``untrue_unflagged`` counts rows that were not flagged coarse although more than 1 % of their stamps are off by more
     than 5 ms.
     """
@@ -61,6 +60,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
     mode: str
+    api: str
     url: str
     streams: int
     tokens: int
@@ -80,20 +80,11 @@ async def hog() -> None:
 
 async def ours(options: Options) -> Result:
     """Measure with the engine's own parts: provider, gate, attempt, timer."""
-    load_sdks(["openai"])
-    settings = ResolvedProvider(
-        name="local",
-        kind="openai-compatible",
-        enabled=True,
-        configured=True,
-        base_url=options.url,
-        api_key_env=None,
-        requests_per_minute=1e6,
-        concurrency=options.streams,
-        ca_file=Path(options.ca_file) if options.ca_file else None,
-    )
+    settings = APIS[options.api].settings(options.url, options.streams, options.ca_file)
+    load_sdks([settings.kind])
     provider = open_provider(settings, None)
     await provider.warm_up()
+    await provider.check()
     load = _OurLoad(options, provider)
     quiet = QuietCollector()
     quiet.freeze()
@@ -112,9 +103,10 @@ class _OurLoad:
         self._failures: list[str] = []
         self._first: list[tuple[str, float]] = []
         self._coarse = self._untrue = self._user = 0
-        now = datetime.now(UTC)
-        self._model = Model(provider="local", model_id=options.model, enabled=True, deprecated=False, created_at=now)
-        self._profile = Profile(id="default", prompt="Count.", max_tokens=options.tokens, temperature=0.0)
+        api, now = APIS[options.api], datetime.now(UTC)
+        model_id = api.prefix + options.model
+        self._model = Model(provider=api.provider, model_id=model_id, enabled=True, deprecated=False, created_at=now)
+        self._profile = Profile(id="default", prompt=PROMPT, max_tokens=options.tokens, temperature=0.0)
 
     async def one(self) -> None:
         errors: list[float] = []
@@ -136,7 +128,7 @@ class _OurLoad:
         if isinstance(outcome, Failure):
             self._failures.append(f"{outcome.error_kind}: {outcome.message}")
             return
-        self._first.append((outcome.request_id or "", outcome.time_to_first_token or 0.0))
+        self._first.append((outcome.request_id or outcome.response_id or "", outcome.time_to_first_token or 0.0))
         self._coarse += outcome.resolution == "coarse"
         self._user += outcome.clock == "user"
         off = sum(abs(error) > 5000 for error in errors) > 0.01 * len(errors)
@@ -149,32 +141,22 @@ class _OurLoad:
 
 async def sdk(options: Options) -> Result:
     """Measure as most programs do: iterate the SDK's stream and look at the clock for each chunk."""
-    import openai
-
-    client = openai.AsyncOpenAI(base_url=options.url, api_key="none", max_retries=0, timeout=300)
+    api = APIS[options.api]
     errors: list[float] = []
     failures: list[str] = []
+    async with api.plain(f"{options.url}/{api.path}") as ask:
 
-    async def one() -> None:
-        try:
-            stream = await client.chat.completions.create(
-                model=options.model,
-                messages=[{"role": "user", "content": "Count."}],
-                max_tokens=options.tokens,
-                stream=True,
-                stream_options={"include_usage": True},
-            )
-            async for chunk in stream:
-                now = time.perf_counter_ns()
-                if chunk.choices and (text := chunk.choices[0].delta.content):
-                    errors.append((now - int(text.strip()[1:])) / 1000)
-        except openai.OpenAIError as error:
-            failures.append(repr(error))
+        async def one() -> None:
+            try:
+                async for now, text in ask(api.prefix + options.model, options.tokens):
+                    if text:
+                        errors.append((now - int(text.strip()[1:])) / 1000)
+            except Exception as error:  # noqa: BLE001  each SDK has its own; a load with failures is reported as such
+                failures.append(repr(error))
 
-    gc.collect()
-    gc.freeze()
-    cpu = await _together(one, options)
-    await client.close()
+        gc.collect()
+        gc.freeze()
+        cpu = await _together(one, options)
     return _result(options, errors, failures, cpu)
 
 
@@ -213,6 +195,7 @@ def _result(options: Options, errors: list[float], failures: list[str], cpu: flo
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--mode", choices=("ours", "sdk"), required=True)
+    parser.add_argument("--api", choices=tuple(APIS), required=True)
     parser.add_argument("--url", required=True)
     parser.add_argument("--streams", type=int, required=True)
     parser.add_argument("--tokens", type=int, required=True)
@@ -227,7 +210,8 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(8192, hard)), hard))
     options = Options(**arguments)
     main_task = ours if options.mode == "ours" else sdk
-    result = anyio.run(main_task, options, backend_options=BACKEND_OPTIONS)
+    with simulated_credentials(options.url):
+        result = anyio.run(main_task, options, backend_options=BACKEND_OPTIONS)
     sys.stdout.write(msgspec.json.encode(result).decode() + "\n")
 
 

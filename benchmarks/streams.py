@@ -17,6 +17,7 @@ import trustme
 from benchmarks.client import Result
 from benchmarks.report import Figure, heading, show
 from llmbench.measure.metrics import quantile
+from llmbench.simulator.flavours import sequence_of
 from llmbench.simulator.record import RequestRecord
 from llmbench.simulator.spawn import SpawnedSimulator, spawn_simulator
 
@@ -33,6 +34,7 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     tokens: int
     gap_ms: int = 20
     hog: bool = False
+    api: str = "chat"
 
     @property
     def model(self) -> str:
@@ -46,13 +48,16 @@ def run(rounds: int, *, quick: bool) -> Iterator[Figure]:
         yield from _many(simulator, rounds, tokens=150 if quick else 300)
         yield from _the_program(simulator, rounds)
         yield from _very_many(simulator, 1 if quick else rounds)
+        for api in ("bedrock", "gemini", "claude on vertex"):
+            yield from _with_a_hog(simulator, rounds, api)
+            yield from _many(simulator, rounds, api, tokens=100)
     with _tls_simulator() as (simulator, ca_file):
         yield from _over_tls(simulator, rounds, ca_file)
 
 
-def _with_a_hog(simulator: SpawnedSimulator, rounds: int) -> Iterator[Figure]:
-    load = Load(streams=32, tokens=150, hog=True)
-    heading("32 streams × 50 tokens/s, a task hogs the event loop 8 ms of every 100")
+def _with_a_hog(simulator: SpawnedSimulator, rounds: int, api: str = "chat") -> Iterator[Figure]:
+    load = Load(streams=32, tokens=150, hog=True, api=api)
+    heading(f"{api}: 32 streams × 50 tokens/s, a task hogs the event loop 8 ms of every 100")
     pairs = [(_client(simulator, load), _client(simulator, load, mode="sdk")) for _ in range(rounds)]
     ours = [mine for mine, _theirs in pairs]
     yield from _chunk_errors(ours, at_most=100)
@@ -62,9 +67,9 @@ def _with_a_hog(simulator: SpawnedSimulator, rounds: int) -> Iterator[Figure]:
     yield _figure("plain SDK loop's error / ours, p99", ratios, "×", at_least=50)
 
 
-def _many(simulator: SpawnedSimulator, rounds: int, *, tokens: int) -> Iterator[Figure]:
-    load = Load(streams=256, tokens=tokens)
-    heading("256 streams × 50 tokens/s, on one core")
+def _many(simulator: SpawnedSimulator, rounds: int, api: str = "chat", *, tokens: int) -> Iterator[Figure]:
+    load = Load(streams=256, tokens=tokens, api=api)
+    heading(f"{api}: 256 streams × 50 tokens/s, on one core")
     pairs = [(_client(simulator, load), _client(simulator, load, mode="sdk")) for _ in range(rounds)]
     ours = [mine for mine, _theirs in pairs]
     yield from _chunk_errors(ours, at_most=100)
@@ -110,7 +115,7 @@ def _the_program(simulator: SpawnedSimulator, rounds: int) -> Iterator[Figure]:
         measured = _bench_program(simulator, streams=256)
         server = _server_times(simulator.requests())
         told.append(sorted(measured.values()))
-        true.append(sorted(server[request] for request in measured))
+        true.append(sorted(server[_sequence(identity)] for identity in measured))
     for name, q in (("p50", 0.50), ("p99", 0.99)):
         pairs = list(zip(told, true, strict=True))
         yield _figure(f"{name} told", [quantile(mine, q) * 1000 for mine, _server in pairs], "ms")
@@ -147,7 +152,7 @@ def _bench_program(simulator: SpawnedSimulator, streams: int) -> dict[str, float
 def _client(simulator: SpawnedSimulator, load: Load, *, mode: str = "ours", ca_file: str | None = None) -> Result:
     if mode == "ours":
         simulator.reset()
-    command = [sys.executable, "-m", "benchmarks.client", "--mode", mode, "--url", f"{simulator.url}/local/v1"]
+    command = [sys.executable, "-m", "benchmarks.client", "--mode", mode, "--url", simulator.url, "--api", load.api]
     command += ["--streams", str(load.streams), "--tokens", str(load.tokens), "--model", load.model]
     command += [
         "--cpu",
@@ -165,7 +170,7 @@ def _client(simulator: SpawnedSimulator, load: Load, *, mode: str = "ours", ca_f
     return result
 
 
-_truths: dict[int, dict[str, float]] = {}
+_truths: dict[int, dict[int, float]] = {}
 _kept: list[Result] = []
 """Keeps the results alive whose ids are keys of ``_truths``."""
 
@@ -173,20 +178,24 @@ _kept: list[Result] = []
 def _first_error(results: Sequence[Result]) -> float:
     """Return the 99th percentile of the error of the time to first token over all rounds, in µs."""
     errors = [
-        abs(seconds - _truths[id(result)][request]) * 1e6
+        abs(seconds - _truths[id(result)][_sequence(identity)]) * 1e6
         for result in results
-        for request, seconds in result.first_tokens
+        for identity, seconds in result.first_tokens
     ]
     return quantile(sorted(errors), 0.99)
 
 
-def _server_times(records: Sequence[RequestRecord]) -> dict[str, float]:
-    """Return the server's own time from a request's arrival to the write of its first token, by request id."""
-    return {
-        f"req_{record.sequence:032x}": (record.writes_ns[0] - record.arrival_ns) / 1e9
-        for record in records
-        if record.writes_ns
-    }
+def _sequence(identity: str) -> int:
+    """Return the number of the request that an id of the simulator tells: a request's, or else a response's."""
+    try:
+        return sequence_of(identity)
+    except ValueError:
+        return int(identity[-20:])
+
+
+def _server_times(records: Sequence[RequestRecord]) -> dict[int, float]:
+    """Return the server's own time from a request's arrival to the write of its first token, by its number."""
+    return {record.sequence: (record.writes_ns[0] - record.arrival_ns) / 1e9 for record in records if record.writes_ns}
 
 
 def _chunk_errors(results: Sequence[Result], at_most: float | None) -> Iterator[Figure]:

@@ -144,16 +144,24 @@ def _botocore_reply(response: Mapping[str, Any]) -> _Reply:
     """Read botocore's ``ClientError.response``; an ``EventStreamError`` has no ``ResponseMetadata``."""
     metadata = response.get("ResponseMetadata")
     metadata = metadata if isinstance(metadata, Mapping) else {}
-    error = response.get("Error")
-    error = error if isinstance(error, Mapping) else {}
-    body = {"code": error.get("Code"), "message": error.get("Message")}
+    status = _as_status(metadata.get("HTTPStatusCode"))
     return _Reply(
-        _as_status(metadata.get("HTTPStatusCode")),
+        status,
         None,
-        body,
+        _botocore_body(response.get("Error"), status),
         _headers(metadata.get("HTTPHeaders")),
         _first_label([metadata.get("RequestId")]),
     )
+
+
+def _botocore_body(error: object, status: int | None) -> object:
+    """Return what the body said; botocore puts a page in place of the message, and the status in place of a code."""
+    error = error if isinstance(error, Mapping) else {}
+    code, message = error.get("Code"), error.get("Message")
+    code = None if code == str(status) else code
+    if code is None and (not message or is_html(message)):
+        return message or ""
+    return {"code": code, "message": message}
 
 
 def _status(error: BaseException, response: object) -> int | None:
@@ -169,15 +177,22 @@ def _as_status(value: object) -> int | None:
 def _own_code(error: BaseException) -> str | None:
     """Return a code that the exception has but its body may not: google-genai's status, the name of gRPC's."""
     grpc_name = getattr(getattr(error, "grpc_status_code", None), "name", None)
-    candidates = (getattr(error, "code", None), getattr(error, "status", None), grpc_name)
-    return _first_label(candidates)
+    status = None if _is_no_json(getattr(error, "details", None)) else getattr(error, "status", None)
+    return _first_label((getattr(error, "code", None), status, grpc_name))
 
 
 def _body(error: BaseException) -> object:
     """Return the body that the SDK kept: ``body`` in openai and anthropic, ``details`` in google-genai."""
     body = getattr(error, "body", None)
     details = getattr(error, "details", None)
-    return body if body is not None or not isinstance(details, Mapping) else details
+    if body is not None or not isinstance(details, Mapping):
+        return body
+    return details["message"] if _is_no_json(details) else details
+
+
+def _is_no_json(details: object) -> bool:
+    """Say whether google-genai made this up of a body that is no JSON, and of the status line's words."""
+    return isinstance(details, Mapping) and details.keys() == {"message", "status"}
 
 
 def _headers(headers: object) -> Mapping[str, str]:

@@ -142,14 +142,35 @@ CAUSE_ADVICE: dict[tuple[Kind, Cause], str] = {
     ("local", "cancelled"): "nothing: llmbench was stopped while the run was under way",
     ("local", "interrupted"): "nothing: llmbench ended while the run was under way",
 }
-# These two take their credentials from the machine, not from a key variable.
-PROVIDER_ADVICE: dict[str, dict[Kind, str]] = {
+# These two take their credentials from the machine, not from a key variable. A cause's advice outweighs its kind's.
+PROVIDER_ADVICE: dict[str, dict[Kind | Cause, str]] = {
     "bedrock": {
         "auth": "check this machine's AWS credentials and that their policy allows bedrock:InvokeModel*",
         "billing": "settle the bill of the AWS account that this machine's credentials belong to",
+        "rate_limit": (
+            "lower providers.bedrock.requests_per_minute, or raise the model's quota under Amazon Bedrock "
+            "in AWS's Service Quotas"
+        ),
+        "hard_model": (
+            "correct the id in providers.bedrock.models, name a region that has the model in "
+            "providers.bedrock.model_regions, ask for access to it in the Bedrock console, or disable it"
+        ),
+        "dns": "check that the region is one that AWS has, or the host name in providers.bedrock.base_url",
     },
     "vertex": {
-        "auth": "check the application default credentials and their role in providers.vertex.project",
-        "billing": "enable billing for the project that providers.vertex.project names",
+        "auth": (
+            "check this machine's Google credentials, that they have the role Vertex AI User in the project that "
+            "providers.vertex.project or GOOGLE_CLOUD_PROJECT names, and that its Vertex AI API is enabled"
+        ),
+        "billing": "enable billing for the project that providers.vertex.project or GOOGLE_CLOUD_PROJECT names",
+        "rate_limit": (
+            "raise the model's quota in the project's IAM & Admin > Quotas, ask in the region 'global', "
+            "or lower providers.vertex.requests_per_minute"
+        ),
+        "hard_model": (
+            "correct the id in providers.vertex.models, name a region that serves it in "
+            "providers.vertex.model_regions, or enable it in the project's Model Garden"
+        ),
+        "dns": "check that the region is one that Vertex AI has, or the host name in providers.vertex.base_url",
     },
 }

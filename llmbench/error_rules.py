@@ -88,6 +88,22 @@ NEEDS_INFERENCE_PROFILE = Verdict(
     "model_gone",
     "in providers.{provider}.models, replace the id by that of an inference profile, such as us.<model id>",
 )
+NO_GOOGLE_TOKEN = Verdict(
+    "auth",
+    "auth",
+    "renew this machine's Google credentials: run `gcloud auth application-default login`, "
+    "or name the file of a key that is still valid in GOOGLE_APPLICATION_CREDENTIALS",
+)
+GOOGLE_TOKEN_LATE = Verdict(
+    "transient_provider",
+    "server_error",
+    "wait; if it lasts, check the way from this machine to Google's token endpoint, oauth2.googleapis.com",
+)
+UNASKABLE = Verdict(
+    "configuration",
+    "bad_request",
+    "correct the model's id, region or request in providers.{provider} or in the catalogue, or disable the model",
+)
 GATEWAY_REFUSED = Verdict(
     "auth",
     "auth",
@@ -197,7 +213,8 @@ MESSAGES: tuple[MessageRule, ...] = (
         r"|\b(?:no|out of|insufficient|any|more) (?:\w+ )?(?:credits?|funds)\b"
         r"|\b(?:spend(?:ing)?|usage|key) limits? (?:has been |was )?(?:reached|exceeded)"
         r"|(?:reach|exceed)(?:ed|ing) (?:your |the )?(?:\w+ ){0,4}(?:usage|spend(?:ing)?) limits?"
-        r"|\baccount (?:\S+ )?(?:is |has been )?(?:suspended|not active)|\b(?:unpaid|past) invoices?",
+        r"|\baccount (?:\S+ )?(?:is |has been )?(?:suspended|not active)|\b(?:unpaid|past) invoices?"
+        r"|\bpayment[_ ]instrument",
         BILLING,
     ),
     _rule(
@@ -327,6 +344,9 @@ def _raised(
 EXCEPTIONS: tuple[ExceptionRule, ...] = (
     _raised("MemoryError PoolTimeout", LOCAL),
     _raised("ResponseTooLarge", TOO_LARGE),
+    _raised("UnaskableModel", UNASKABLE),
+    _raised("TokenRefused", NO_GOOGLE_TOKEN),
+    _raised("TokenUnavailable", GOOGLE_TOKEN_LATE),
     _raised("gaierror herror ClientConnectorDNSError", DNS),
     _raised("SSLError ClientConnectorSSLError", NO_TLS, _TLS, "WRONG_VERSION_NUMBER"),
     _raised("SSLCertVerificationError ClientConnectorCertificateError ClientConnectorSSLError", TLS),

@@ -224,9 +224,11 @@ def _stage(evidence: Evidence, verdict: Verdict) -> Stage:
 
 
 def _advice(provider: str, verdict: Verdict) -> str:
+    own = PROVIDER_ADVICE.get(provider, {})
     advice = (
         verdict.advice
-        or PROVIDER_ADVICE.get(provider, {}).get(verdict.kind)
+        or own.get(verdict.cause)
+        or own.get(verdict.kind)
         or CAUSE_ADVICE.get((verdict.kind, verdict.cause))
         or KIND_ADVICE[verdict.kind]
     )

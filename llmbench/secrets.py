@@ -180,10 +180,13 @@ _PATTERNS = (
         MASK,
     ),
     (re.compile(r"\beyJ[\w-]{8,2000}\.[\w-]{8,}(?:\.[\w-]*)?", re.ASCII), MASK),
-    (re.compile(r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b|\bAIza[\w-]{35}|\bya29\.[\w-]{20,}", re.ASCII), MASK),
+    (re.compile(r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b|\bAIza[\w-]{35}|\bya29\.[\w.-]{20,}", re.ASCII), MASK),
+    # An AWS session token, by the words that it begins with in base64, and a signature, which is good for minutes.
+    (re.compile(r"\b(?:IQoJ|FwoG|FQoG|AQoD)[\w+/%=-]{40,}", re.ASCII), MASK),
+    (re.compile(r"(?i)\b(signature=)[0-9a-f]{64}\b"), rf"\1{MASK}"),
     (
         re.compile(
-            r"(?i)((?:api[-_ ]?key|(?:access|auth)[-_ ]?token|secret|password|[?&]key)[\"']?"
+            r"(?i)((?:api[-_ ]?key|(?:access|auth|security|session)[-_ ]?token|secret|password|[?&]key)[\"']?"
             r"[ \t]{0,4}[:=][ \t]{0,4}[\"']?)"
             r"(?=\S{0,200}\d|\S{20})[^\s\"',;&]{6,}"
         ),

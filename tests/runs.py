@@ -21,6 +21,7 @@ from llmbench.ids import new_outcome_id
 from llmbench.measure.transport import StartGate
 from llmbench.messages import Failure, Job, Model, Outcome, Profile, Sample
 from llmbench.providers.base import Provider
+from llmbench.providers.presets import CLOUD_KINDS, PRESETS
 from llmbench.providers.registry import open_provider
 from llmbench.secrets import Redactor
 from llmbench.simulator import SpawnedSimulator, spawn_simulator
@@ -32,6 +33,10 @@ KEY = "sk-canary-0123456789abcdefABCDEF"
 PROMPT = "Write a long essay."
 QUICK = "ttft5-gap1"
 """Words of the simulator's menu for a run that is over in a tenth of a second."""
+
+
+_BARE = ("anthropic", "bedrock", "vertex")
+"""Providers whose base URL has no version in it."""
 
 
 class Family(NamedTuple):
@@ -50,6 +55,13 @@ CHAT = Family("chat", "openai", "gpt-")
 RESPONSES = Family("responses", "openai", "o3-")
 COMPLETIONS = Family("completions", "openai", "gpt-", "-instruct")
 MESSAGES = Family("messages", "anthropic", "claude-")
+CONVERSE = Family("converse", "bedrock", "us.amazon.nova-")
+"""Needs `tests.clouds.aws_environment`."""
+GEMINI = Family("gemini", "vertex", "gemini-2.5-")
+VERTEX_CLAUDE = Family("messages", "vertex", "claude-")
+VERTEX_MAAS = Family("chat", "vertex", "meta/llama-", "-maas")
+VERTEX = (GEMINI, VERTEX_CLAUDE, VERTEX_MAAS)
+"""These need `tests.clouds.google_environment`."""
 FAMILIES = (CHAT, RESPONSES, COMPLETIONS, MESSAGES)
 
 
@@ -78,14 +90,13 @@ class Ran(NamedTuple):
 
 def settings(name: str, base_url: str, **more: Any) -> ResolvedProvider:
     """Return a provider's settings: its preset's, or those of an OpenAI-compatible one, at another address."""
-    known = resolve(name, None, Path())
-    table = ProviderTable(base_url=base_url, kind=None if known.base_url else "openai-compatible", **more)
+    table = ProviderTable(base_url=base_url, kind=None if name in PRESETS else "openai-compatible", **more)
     return resolve(name, table, Path())
 
 
 def base_url(root: str, provider: str) -> str:
     """Return the address of a simulated provider."""
-    return f"{root}/{provider}" if provider == "anthropic" else f"{root}/{provider}/v1"
+    return f"{root}/{provider}" if provider in _BARE else f"{root}/{provider}/v1"
 
 
 def profile(**changes: Any) -> Profile:
@@ -118,10 +129,12 @@ def attempt(provider: Provider, work: Job, *, gate: StartGate | None = None, on_
 async def opened(
     name: str, address: str, key: str | None = KEY, *, kernel: bool = True, **more: Any
 ) -> AsyncIterator[Provider]:
-    """Open a provider at an address, and close it in the end."""
-    provider = open_provider(settings(name, address, **more), key, kernel=kernel)
+    """Open a provider at an address as its lane does, and close it in the end."""
+    found = settings(name, address, **more)
+    provider = open_provider(found, None if found.kind in CLOUD_KINDS else key, kernel=kernel)
     await provider.warm_up()
     try:
+        await provider.check()
         yield provider
     finally:
         await provider.close()

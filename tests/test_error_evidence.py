@@ -67,7 +67,7 @@ def genai_error() -> Exception:
             "rate_limit",
             "stream_error",
         ),
-        (lambda: client_error("503", 503), "headers", 503, "503", "transient_provider", "server_error"),
+        (lambda: client_error("503", 503), "headers", 503, None, "transient_provider", "server_error"),
         (genai_error, "headers", 429, "RESOURCE_EXHAUSTED", "rate_limit", "rate_limited"),
         (
             lambda: foreign("google.api_core.exceptions", "ResourceExhausted", "Quota exceeded"),
@@ -81,9 +81,9 @@ def genai_error() -> Exception:
     ids=["botocore", "botocore in stream", "botocore without JSON", "google-genai", "google.api_core"],
 )
 def test_other_sdks_refusals_are_read(
-    make: Callable[[], Exception], phase: Phase, status: int | None, code: str, kind: str, cause: str
+    make: Callable[[], Exception], phase: Phase, status: int | None, code: str | None, kind: str, cause: str
 ) -> None:
-    """The refusals of botocore and Google's clients are known by their attributes."""
+    """The refusals of botocore and Google's clients are known by their attributes; a status is no code."""
     evidence = evidence_from_exception("bedrock", phase, make())
 
     result = classify(evidence)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from llmbench.actors.plans import Batch
@@ -14,6 +15,8 @@ from llmbench.cli.context import load_config, open_store, profile_for, seed_cata
 from llmbench.cli.engine import make_lane, run_measuring, warm_up
 from llmbench.logs import current_stderr, logging_to
 from llmbench.messages import Failure, Outcome
+from llmbench.providers.presets import CLOUD_KINDS
+from llmbench.simulator import credentials
 from llmbench.simulator.spawn import spawn_simulator
 
 _DATABASE = Path("llmbench-demo.db")
@@ -26,6 +29,12 @@ _MODELS = {
         "gpt-3.5-sim-gap8-instruct",
     ),
     "anthropic": ("claude-haiku-sim-ttft320-gap13",),
+    "bedrock": ("us.anthropic.claude-haiku-sim-ttft340-gap12", "us.amazon.nova-sim-ttft190-gap7"),
+    "vertex": (
+        "gemini-flash-sim-ttft170-gap6",
+        "claude-haiku-sim-ttft330-gap13",
+        "meta/llama-70b-sim-ttft220-gap10-maas",
+    ),
     "groq": ("llama-8b-sim-ttft60-gap3",),
     "together": ("llama-70b-sim-ttft210-gap9",),
     "fireworks": ("deepseek-sim-ttft240-gap10",),
@@ -36,7 +45,7 @@ _MODELS = {
 }
 """What is simulated: a model's name says how it behaves (``llmbench simulate --menu``)."""
 
-_PATHS = {"anthropic": "anthropic"}
+_PATHS = {"anthropic": "anthropic", "bedrock": "bedrock", "vertex": "vertex"}
 """Where a provider's base URL ends below the simulator's root; all others end in ``<name>/v1``."""
 
 
@@ -47,9 +56,12 @@ def run(options: argparse.Namespace) -> int:
         tempfile.TemporaryDirectory(prefix="llmbench-demo-") as folder,
         logging_to(current_stderr(), json=False, level=logging.WARNING),
     ):
+        clouds = credentials.environment(Path(folder), simulator.url)
         path = Path(folder) / "config.toml"
         path.write_text(configuration(simulator.url, database), encoding="utf-8")
-        return run_measuring(lambda: _demo(path, database, as_json=options.json))
+        with credentials.in_environment(clouds):
+            env = {_KEY_VARIABLE: "demo-key-for-the-simulator", **clouds}
+            return run_measuring(lambda: _demo(path, database, env, as_json=options.json))
 
 
 def configuration(url: str, database: Path) -> str:
@@ -60,10 +72,11 @@ def configuration(url: str, database: Path) -> str:
         lines = [
             f"[providers.{name}]",
             f"base_url = {_quoted(f'{url}/{path}')}",
-            f"api_key_env = {_quoted('' if name == 'local' else _KEY_VARIABLE)}",
             "requests_per_minute = 600",
             f"models = [{', '.join(map(_quoted, models))}]",
         ]
+        if name not in CLOUD_KINDS:
+            lines.append(f"api_key_env = {_quoted('' if name == 'local' else _KEY_VARIABLE)}")
         if name == "local":
             lines.insert(1, 'kind = "openai-compatible"')
         parts.append("\n".join(lines) + "\n")
@@ -74,8 +87,7 @@ def _quoted(text: str) -> str:
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-async def _demo(path: Path, database: Path, *, as_json: bool) -> int:
-    env = {_KEY_VARIABLE: "demo-key-for-the-simulator"}
+async def _demo(path: Path, database: Path, env: Mapping[str, str], *, as_json: bool) -> int:
     config = load_config(path, env)
     providers = config.enabled_providers()
     lanes = [make_lane(settings, env) for settings in providers]

@@ -19,6 +19,7 @@ from llmbench.config import Config, ResolvedProvider, UnknownProvider
 from llmbench.measure.loopwatch import BACKEND_OPTIONS
 from llmbench.measure.transport import verifying_context
 from llmbench.providers.base import Provider, Unusable
+from llmbench.providers.presets import CLOUD_KINDS
 from llmbench.providers.registry import load_sdks, open_provider
 from llmbench.secrets import SecretError, Secrets
 
@@ -88,6 +89,22 @@ async def warm_up(lanes: Iterable[Lane]) -> None:
             continue
         finally:
             await provider.close()
+
+
+async def missing_credentials(providers: Iterable[ResolvedProvider]) -> list[str]:
+    """Return a sentence for each provider that takes its credentials from this machine and finds none."""
+    problems = []
+    clouds = [settings for settings in providers if settings.kind in CLOUD_KINDS]
+    load_sdks({settings.kind for settings in clouds})
+    for settings in clouds:
+        provider = open_provider(settings, None)
+        try:
+            await provider.check()
+        except Unusable as error:
+            problems.append(f"{settings.name}: {error}")
+        finally:
+            await provider.close()
+    return problems
 
 
 def runner_of(config: Config, env: Mapping[str, str]) -> Runner:

@@ -103,8 +103,8 @@ class ResponseReader:
             return
         self.http_version = f"HTTP/{self._parser.get_http_version()}".encode()
         self._length_known = any(n.lower() in (b"content-length", b"transfer-encoding") for n, _v in self.headers)
+        self.head_complete = True  # also if the body is refused: the status is worth telling
         self._check_encoding()
-        self.head_complete = True
 
     def _check_encoding(self) -> None:
         encodings = [value for name, value in self.headers if name.lower() == b"content-encoding"]

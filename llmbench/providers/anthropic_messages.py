@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import anthropic
 import httpx2
@@ -21,14 +22,18 @@ from llmbench.providers.base import (
 )
 from llmbench.wire.anthropic_messages import MessagesDecoder
 
-_LEAKING = (
+LEAKING = (
     "ANTHROPIC_AUTH_TOKEN",
     "ANTHROPIC_BASE_URL",
     "ANTHROPIC_CUSTOM_HEADERS",
     "ANTHROPIC_PROFILE",
     "ANTHROPIC_WEBHOOK_SIGNING_KEY",
 )
+"""Variables from which the SDK takes addresses, headers and credentials that nobody configured."""
+
 _IDENTITY = {"accept-encoding": "identity"}
+_EFFORTS = {"minimal": "low"}
+"""Efforts of other providers that Anthropic calls differently."""
 
 
 class AnthropicMessages:
@@ -42,7 +47,7 @@ class AnthropicMessages:
         self._client = self._sdk(settings.base_url, key, self._http.client)
 
     def _sdk(self, base_url: str, key: str | None, http_client: httpx2.AsyncClient) -> anthropic.AsyncAnthropic:
-        with without_environment(*_LEAKING):
+        with without_environment(*LEAKING):
             return anthropic.AsyncAnthropic(
                 base_url=base_url,
                 api_key=key or "none",
@@ -57,7 +62,7 @@ class AnthropicMessages:
         sink = warm_up_client("text/event-stream", b'event: message_stop\ndata: {"type":"message_stop"}\n\n')
         async with (
             self._sdk(WARM_UP_URL, "warm-up", sink) as client,
-            _send(client, {"model": "warm-up", "max_tokens": 1, "messages": []}),
+            send_messages(client, SMALLEST),
         ):
             pass
 
@@ -74,27 +79,83 @@ class AnthropicMessages:
         await self._client.close()
 
     def prepare(self, model: Model, profile: Profile, prompt: str) -> Prepared:
-        request: dict[str, Any] = {
-            "model": model.model_id,
-            "max_tokens": profile.max_tokens,
-            "messages": [{"role": "user", "content": prompt}],
-        }
-        overrides = dict(body_overrides(model))
-        if profile.temperature is not None and "thinking" not in overrides:
-            overrides.setdefault("temperature", profile.temperature)  # the API takes it, the SDK has no argument for it
+        asked = ask_messages(model, profile, prompt)
         return Prepared(
             mode="messages",
             endpoint=self.endpoint,
-            temperature=overrides.get("temperature"),
+            temperature=asked.temperature,
+            reasoning_effort=asked.reasoning_effort,
             decoder=MessagesDecoder,
-            send=lambda: _send(self._client, request, overrides),
+            send=lambda: send_messages(self._client, asked),
         )
 
 
-def _send(
-    client: anthropic.AsyncAnthropic, request: dict[str, Any], extra_body: dict[str, Any] | None = None
+class Messages(NamedTuple):
+    """A request to the Messages API: the SDK's arguments, the fields laid over its body, and what the row tells."""
+
+    arguments: Mapping[str, Any]
+    overrides: Mapping[str, Any]
+    temperature: float | None = None
+    reasoning_effort: str | None = None
+
+
+SMALLEST = Messages({"model": "warm-up", "max_tokens": 1, "messages": []}, {})
+
+
+def ask_messages(model: Model, profile: Profile, prompt: str) -> Messages:
+    """Lay a request out: the profile's, with the model's own fields in the place of its own."""
+    overrides = dict(body_overrides(model))
+    reasoning = {} if "thinking" in overrides else _thinking(profile.reasoning_effort)
+    thinking = overrides.get("thinking", reasoning.get("thinking"))
+    if profile.temperature is not None and not _is_on(thinking):
+        overrides.setdefault("temperature", profile.temperature)  # the API takes it, the SDK has no argument for it
+    arguments = {
+        "model": model.model_id,
+        "max_tokens": profile.max_tokens,
+        "messages": [{"role": "user", "content": prompt}],
+        **reasoning,
+    }
+    effort = _effort(overrides.get("output_config", reasoning.get("output_config")))
+    if effort is None and reasoning:
+        effort = profile.reasoning_effort
+    return Messages(arguments, overrides, overrides.get("temperature"), effort)
+
+
+def _thinking(effort: str | None) -> dict[str, Any]:
+    """Return how an effort is asked for.
+
+    Source: Anthropic's "Adaptive thinking" and "Effort". Claude 4.6 and later take it; older models need a budget of
+    tokens instead, which their own ``request.thinking`` can give. ``summarized``: some models show no thinking unasked.
+    """
+    if effort is None:
+        return {}
+    if effort == "none":
+        return {"thinking": {"type": "disabled"}}
+    config = {"effort": _EFFORTS.get(effort, effort)}
+    return {"thinking": {"type": "adaptive", "display": "summarized"}, "output_config": config}
+
+
+def _is_on(thinking: object) -> bool:
+    """Say whether the request asks for thinking, which excludes a temperature."""
+    return thinking is not None and not (isinstance(thinking, Mapping) and thinking.get("type") == "disabled")
+
+
+def _effort(output_config: object) -> str | None:
+    effort = output_config.get("effort") if isinstance(output_config, Mapping) else None
+    return effort if isinstance(effort, str) else None
+
+
+def send_messages(
+    client: anthropic.AsyncAnthropic | anthropic.AsyncAnthropicVertex,
+    asked: Messages,
+    headers: Mapping[str, str] | None = None,
 ) -> AbstractAsyncContextManager[object]:
-    manager = client.messages.with_streaming_response.create(
-        stream=True, extra_headers=_IDENTITY, extra_body=extra_body or None, **request
+    """Send a request; the SDK leaves the body of a good answer to be read from the exchange."""
+    create: Any = client.messages.with_streaming_response.create
+    manager = create(
+        stream=True,
+        extra_headers={**_IDENTITY, **(headers or {})},
+        extra_body=dict(asked.overrides) or None,
+        **asked.arguments,
     )
     return cast("AbstractAsyncContextManager[object]", manager)

@@ -28,12 +28,12 @@ from llmbench.wire.openai_responses import ResponsesDecoder
 Api = Literal["chat", "responses", "completions"]
 Send = Callable[[], AbstractAsyncContextManager[object]]
 
-_LEAKING = ("OPENAI_CUSTOM_HEADERS", "OPENAI_BASE_URL", "OPENAI_ADMIN_KEY", "OPENAI_WEBHOOK_SECRET")
-_LEAKING_ELSEWHERE = ("OPENAI_ORG_ID", "OPENAI_PROJECT_ID")
+LEAKING = ("OPENAI_CUSTOM_HEADERS", "OPENAI_BASE_URL", "OPENAI_ADMIN_KEY", "OPENAI_WEBHOOK_SECRET")
+LEAKING_ELSEWHERE = ("OPENAI_ORG_ID", "OPENAI_PROJECT_ID")
 """These two belong to the openai provider itself and would be sent to every other one."""
 
 _NO_KEY = "none"
-_IDENTITY: Mapping[str, Any] = {"accept-encoding": "identity"}
+IDENTITY: Mapping[str, Any] = {"accept-encoding": "identity"}
 _DECODERS: Mapping[Api, Callable[[], Decoder]] = {
     "chat": ChatDecoder,
     "responses": ResponsesDecoder,
@@ -51,10 +51,10 @@ class OpenAIFamily:
         self._official = settings.kind == "openai"
         self._http = SdkEndpoint(ca_file=settings.ca_file, kernel=kernel)
         self._client = self._sdk(settings.base_url, key, self._http.client)
-        self._headers = {**_IDENTITY} if key is not None else {**_IDENTITY, "Authorization": openai.omit}
+        self._headers = {**IDENTITY} if key is not None else {**IDENTITY, "Authorization": openai.omit}
 
     def _sdk(self, base_url: str, key: str | None, http_client: httpx2.AsyncClient) -> openai.AsyncOpenAI:
-        hidden = _LEAKING if self._official else _LEAKING + _LEAKING_ELSEWHERE
+        hidden = LEAKING if self._official else LEAKING + LEAKING_ELSEWHERE
         with without_environment(*hidden):
             return openai.AsyncOpenAI(
                 base_url=base_url,
@@ -69,7 +69,7 @@ class OpenAIFamily:
         sink = warm_up_client("text/event-stream", b"data: [DONE]\n\n")
         async with self._sdk(WARM_UP_URL, "warm-up", sink) as client:
             for api in _DECODERS:
-                async with _sender(client, api, _IDENTITY, {"model": "warm-up", **_SMALLEST[api]})():
+                async with sender(client, api, IDENTITY, {"model": "warm-up", **SMALLEST[api]})():
                     pass
 
     def exchange(self, limits: Limits) -> Exchange:
@@ -97,13 +97,11 @@ class OpenAIFamily:
 
     def prepare(self, model: Model, profile: Profile, prompt: str) -> Prepared:
         api = self.api_for(model)
-        request = {"chat": self._chat, "responses": self._responses, "completions": self._completions}[api](
-            profile, prompt
-        )
+        request = self._request(api, profile, prompt)
         overrides = body_overrides(model)
         temperature = overrides.get("temperature", request.get("temperature"))
         request |= {"model": model.model_id, "extra_body": overrides or None}
-        send = _sender(self._client, api, self._headers, request)
+        send = sender(self._client, api, self._headers, request)
         effort = profile.reasoning_effort if api != "completions" else None
         decoder = _DECODERS[api]
         return Prepared(
@@ -115,19 +113,14 @@ class OpenAIFamily:
             send=send,
         )
 
-    def _chat(self, profile: Profile, prompt: str) -> dict[str, Any]:
-        budget = "max_completion_tokens" if self._official else "max_tokens"
-        options: dict[str, Any] = {"include_usage": True}
-        if self._official:
-            options["include_obfuscation"] = False
-        request = {
-            "messages": [{"role": "user", "content": prompt}],
-            budget: profile.max_tokens,
-            "stream_options": options,
-        }
-        if profile.reasoning_effort is not None:
-            request["reasoning_effort"] = profile.reasoning_effort
-        return request | _temperature(profile)
+    def _request(self, api: Api, profile: Profile, prompt: str) -> dict[str, Any]:
+        match api:
+            case "chat":
+                return ask_chat(profile, prompt, official=self._official)
+            case "responses":
+                return self._responses(profile, prompt)
+            case "completions":
+                return self._completions(profile, prompt)
 
     def _responses(self, profile: Profile, prompt: str) -> dict[str, Any]:
         request: dict[str, Any] = {"input": prompt, "max_output_tokens": profile.max_tokens, "store": False}
@@ -140,11 +133,27 @@ class OpenAIFamily:
         return {"prompt": prompt, "max_tokens": profile.max_tokens, "stream_options": options} | _temperature(profile)
 
 
+def ask_chat(profile: Profile, prompt: str, *, official: bool = False) -> dict[str, Any]:
+    """Return the SDK's arguments for Chat Completions, the model excepted; some fields only OpenAI itself knows."""
+    budget = "max_completion_tokens" if official else "max_tokens"
+    options: dict[str, Any] = {"include_usage": True}
+    if official:
+        options["include_obfuscation"] = False
+    request = {
+        "messages": [{"role": "user", "content": prompt}],
+        budget: profile.max_tokens,
+        "stream_options": options,
+    }
+    if profile.reasoning_effort is not None:
+        request["reasoning_effort"] = profile.reasoning_effort
+    return request | _temperature(profile)
+
+
 def _temperature(profile: Profile) -> dict[str, Any]:
     return {} if profile.temperature is None else {"temperature": profile.temperature}
 
 
-_SMALLEST: Mapping[Api, dict[str, Any]] = {
+SMALLEST: Mapping[Api, dict[str, Any]] = {
     "chat": {"messages": []},
     "responses": {"input": ""},
     "completions": {"prompt": ""},
@@ -161,7 +170,9 @@ def _resource(client: openai.AsyncOpenAI, api: Api) -> Any:
             return client.completions
 
 
-def _sender(client: openai.AsyncOpenAI, api: Api, headers: Mapping[str, Any], request: Mapping[str, Any]) -> Send:
+def sender(client: openai.AsyncOpenAI, api: Api, headers: Mapping[str, Any], request: Mapping[str, Any]) -> Send:
+    """Return what sends a request; the SDK leaves the body of a good answer to be read from the exchange."""
+
     def send() -> AbstractAsyncContextManager[object]:
         create = _resource(client, api).with_streaming_response.create
         return cast("AbstractAsyncContextManager[object]", create(stream=True, extra_headers=headers, **request))

@@ -15,6 +15,8 @@ _MODULES = {
     "openai": ("llmbench.providers.openai_family", "OpenAIFamily"),
     "openai-compatible": ("llmbench.providers.openai_family", "OpenAIFamily"),
     "anthropic": ("llmbench.providers.anthropic_messages", "AnthropicMessages"),
+    "bedrock": ("llmbench.providers.bedrock", "Bedrock"),
+    "vertex": ("llmbench.providers.vertex", "Vertex"),
 }
 
 

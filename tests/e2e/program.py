@@ -19,6 +19,7 @@ from llmbench.messages import Failure, Outcome, Sample
 from llmbench.simulator import SpawnedSimulator
 from llmbench.stores.base import OutcomeQuery
 from llmbench.stores.sqlite import SQLiteStore
+from tests.runs import base_url
 
 COMMAND = (sys.executable, "-m", "llmbench")
 SOURCES = str(Path(llmbench.__file__).parents[1])
@@ -59,7 +60,7 @@ class Place:
         ]
         for name, listed in models.items():
             parts.append(
-                f'[providers.{name}]\nbase_url = "{self._url}/{name}/v1"\nrequests_per_minute = 6000\n'
+                f'[providers.{name}]\nbase_url = "{base_url(self._url, name)}"\nrequests_per_minute = 6000\n'
                 f"models = {msgspec.json.encode(list(listed)).decode()}"
             )
         (self.folder / "config.toml").write_text("\n\n".join(parts) + "\n", encoding="utf-8")

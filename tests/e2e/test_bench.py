@@ -88,11 +88,13 @@ def test_the_demo_needs_nothing_and_shows_every_provider(place: Place) -> None:
     rows = [line.split() for line in done.out.splitlines()]
 
     assert done.code == 0
-    assert "9 simulated providers" in done.err
+    assert "11 simulated providers" in done.err
     assert "stored in llmbench-demo.db" in done.err
     for name in (
         "openai",
         "anthropic",
+        "bedrock",
+        "vertex",
         "groq",
         "together",
         "fireworks",

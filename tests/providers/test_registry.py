@@ -9,15 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from llmbench.providers.anthropic_messages import AnthropicMessages
-from llmbench.providers.openai_family import OpenAIFamily
 from llmbench.providers.presets import PRESETS
 from llmbench.providers.registry import load_sdks, open_provider
 from tests.measure.support import open_sockets
 from tests.runs import KEY, job, opened, profile, settings
 
 NOWHERE = "http://127.0.0.1:9/v1"
-SDKS = ("openai", "anthropic")
+SDKS = ("openai", "anthropic", "aioboto3")
 
 
 def modules_after(code: str) -> set[str]:
@@ -31,9 +29,10 @@ def modules_after(code: str) -> set[str]:
 
 @pytest.mark.parametrize("name", sorted(PRESETS))
 async def test_each_preset_has_its_family(name: str) -> None:
-    """Anthropic its own, all the others OpenAI's."""
+    """Anthropic and the clouds their own, all the others OpenAI's."""
+    own = {"anthropic": "AnthropicMessages", "bedrock": "Bedrock", "vertex": "Vertex"}
     provider = open_provider(settings(name, NOWHERE), KEY)
-    assert isinstance(provider, AnthropicMessages if name == "anthropic" else OpenAIFamily)
+    assert type(provider).__name__ == own.get(name, "OpenAIFamily")
     assert (provider.name, provider.endpoint) == (name, NOWHERE)
     await provider.close()
 
@@ -48,6 +47,7 @@ def test_only_the_sdks_that_are_needed_are_loaded() -> None:
     load = "from llmbench.providers.registry import load_sdks; load_sdks(%s)"
     assert modules_after(load % "['openai-compatible', 'openai']") == {"openai"}
     assert modules_after(load % "['anthropic']") == {"anthropic"}
+    assert modules_after(load % "['bedrock']") == {"aioboto3"}
 
 
 def test_loading_leaves_the_collector_as_it_was() -> None:

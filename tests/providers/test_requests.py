@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from llmbench.providers.presets import PRESETS
+from llmbench.providers.presets import CLOUD_KINDS, PRESETS
 from llmbench.simulator import SpawnedSimulator
 from llmbench.simulator.record import RequestRecord, digest
 from tests.runs import (
@@ -222,7 +222,7 @@ async def test_configured_headers_are_sent(simulator: SpawnedSimulator, family: 
     assert simulator.requests(since=since)[0].headers["x-own"] == "yes"
 
 
-@pytest.mark.parametrize("name", sorted(PRESETS))
+@pytest.mark.parametrize("name", sorted(name for name, preset in PRESETS.items() if preset.kind not in CLOUD_KINDS))
 async def test_the_environment_does_not_leak(
     simulator: SpawnedSimulator, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:

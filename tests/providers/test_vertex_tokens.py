@@ -1,0 +1,238 @@
+"""When Google's access tokens are renewed: ahead, once for all, and never within what is measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import anyio
+import msgspec
+import pytest
+
+from llmbench.messages import Failure, Outcome, Sample
+from llmbench.providers.google_credentials import GoogleCredentials, TokenRefused, TokenUnavailable
+from llmbench.simulator import SpawnedSimulator
+from llmbench.simulator.record import digest
+from tests.clouds import no_google
+from tests.providers.google_tokens import FILE, account_file, asked, bearers, ends_in, run_of, token_server, vertex
+from tests.runs import VERTEX, Family
+
+
+@pytest.fixture(autouse=True)
+def nothing_of_google(monkeypatch: pytest.MonkeyPatch, simulator: SpawnedSimulator) -> None:
+    """Every test starts on a machine that has nothing of Google's."""
+    no_google(monkeypatch, simulator.url)
+
+
+@pytest.fixture
+def account(monkeypatch: pytest.MonkeyPatch, simulator: SpawnedSimulator, tmp_path: Path) -> Callable[[str], None]:
+    """Return what gives this machine a service account whose tokens come from an address."""
+
+    def give(url: str) -> None:
+        path = account_file(simulator, tmp_path / "account.json", token_uri=f"{url}/token")
+        monkeypatch.setenv(FILE, str(path))
+
+    return give
+
+
+async def test_fifty_runs_make_one_renewal(account: Callable[[str], None]) -> None:
+    """They all wait for the one who asks, and use what comes of it."""
+    async with token_server() as tokens:
+        account(tokens.url)
+        credentials = GoogleCredentials()
+        await credentials.find()
+        async with anyio.create_task_group() as tasks:
+            for _ in range(50):
+                tasks.start_soon(credentials.renew)
+        assert len(tokens.forms) == 1
+        assert credentials.headers == {"Authorization": f"Bearer {tokens.last_token}"}
+
+
+async def test_fifty_runs_share_one_refusal(account: Callable[[str], None]) -> None:
+    """Each fails with it; the next one asks again."""
+    refusals: list[str] = []
+
+    async def renew() -> None:
+        try:
+            await credentials.renew()
+        except TokenRefused as error:
+            refusals.append(str(error))
+
+    async with token_server() as tokens:
+        account(tokens.url)
+        tokens.status = "400 Bad Request"
+        credentials = GoogleCredentials()
+        await credentials.find()
+        async with anyio.create_task_group() as tasks:
+            for _ in range(50):
+                tasks.start_soon(renew)
+        assert len(tokens.forms) == 1
+        await renew()
+        assert len(tokens.forms) == 2
+    assert refusals == ["no access token was given: invalid_grant: Token has been expired or revoked"] * 51
+
+
+async def test_a_renewal_that_is_cut_off_is_made_by_the_next(account: Callable[[str], None]) -> None:
+    """Whoever waited behind it doesn't take it for one."""
+    async with token_server() as tokens:
+        account(tokens.url)
+        credentials = GoogleCredentials()
+        await credentials.find()
+        tokens.free = anyio.Event()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(credentials.renew)
+            await tokens.asked.wait()
+            tasks.cancel_scope.cancel()
+        tokens.free.set()
+        await credentials.renew()
+        assert len(tokens.forms) == 2
+
+
+@pytest.mark.parametrize("family", VERTEX, ids=lambda family: family.mode)
+async def test_a_slow_token_endpoint_is_outside_of_every_time(
+    simulator: SpawnedSimulator, account: Callable[[str], None], family: Family
+) -> None:
+    """The token takes 0.2 s, and the first byte comes as fast as ever."""
+    async with token_server() as tokens:
+        account(tokens.url)
+        tokens.free = anyio.Event()
+        async with vertex(simulator) as provider, anyio.create_task_group() as tasks:
+            outcomes: list[Outcome] = []
+
+            async def run() -> None:
+                outcomes.append(await run_of(provider, family=family).run())
+
+            tasks.start_soon(run)
+            await tokens.asked.wait()
+            await anyio.sleep(0.2)
+            tokens.free.set()
+    (row,) = outcomes
+    assert isinstance(row, Sample)
+    assert (row.gen_ts - row.run_ts).total_seconds() > 0.2
+    assert (row.time_to_first_byte or 1) < 0.1
+    assert row.generate_time < 0.15
+
+
+@pytest.mark.parametrize(("ends_after", "renewals"), [(-10.0, 2), (120.0, 2), (3000.0, 1)])
+async def test_a_token_is_renewed_before_its_end(
+    simulator: SpawnedSimulator, account: Callable[[str], None], ends_after: float, renewals: int
+) -> None:
+    """One that has ended in mid-life, or does soon; the run's own request never waits for it."""
+    since = simulator.counts().requests
+    async with token_server() as tokens:
+        account(tokens.url)
+        async with vertex(simulator) as provider:
+            await run_of(provider).run()
+            ends_in(provider, ends_after)
+            assert isinstance(await run_of(provider).run(), Sample)
+    assert len(tokens.forms) == renewals
+    assert bearers(simulator, since)[-1] == digest(f"Bearer {tokens.last_token}")
+
+
+@pytest.mark.parametrize("family", VERTEX, ids=lambda family: family.mode)
+async def test_a_token_that_the_api_refuses_is_not_used_again(
+    simulator: SpawnedSimulator, account: Callable[[str], None], family: Family
+) -> None:
+    """The refused run fails, once; the next has a new token."""
+    since = simulator.counts().requests
+    async with token_server() as tokens:
+        account(tokens.url)
+        async with vertex(simulator) as provider:
+            assert isinstance(await run_of(provider, "401", family).run(), Failure)
+            assert isinstance(await run_of(provider, family=family).run(), Sample)
+    assert len(tokens.forms) == 2
+    assert len(set(bearers(simulator, since))) == len(bearers(simulator, since)) == 2
+
+
+async def test_credentials_that_are_refused_are_an_auth_failure(
+    simulator: SpawnedSimulator, account: Callable[[str], None]
+) -> None:
+    """A revoked key: the API is not asked, and the advice says how to get other credentials."""
+    since = simulator.counts().requests
+    async with token_server() as tokens:
+        account(tokens.url)
+        tokens.status = "400 Bad Request"
+        async with vertex(simulator) as provider:
+            outcome = await run_of(provider).run()
+    assert isinstance(outcome, Failure)
+    assert (outcome.error_kind, outcome.stage, outcome.exc_type) == ("auth", "connect", "llmbench.TokenRefused")
+    assert "gcloud auth application-default login" in outcome.advice
+    assert asked(simulator, since) == []
+
+
+@pytest.mark.parametrize("broken", [True, False])
+async def test_a_token_endpoint_in_trouble_is_nobodys_bad_key(
+    simulator: SpawnedSimulator, account: Callable[[str], None], monkeypatch: pytest.MonkeyPatch, broken: bool
+) -> None:
+    """Whether it can't be reached or answers with a 503, the run is tried again soon, and the lane stays open."""
+    # google.auth itself tries three times, seconds apart
+    monkeypatch.setattr("google.auth._exponential_backoff.time", SimpleNamespace(sleep=lambda _seconds: None))
+    async with token_server() as tokens:
+        tokens.status = "503 Service Unavailable"
+        account(tokens.url if broken else "http://127.0.0.1:9")
+        async with vertex(simulator) as provider:
+            outcome = await run_of(provider).run()
+    assert isinstance(outcome, Failure)
+    assert (outcome.error_kind, outcome.exc_type) == ("transient_provider", "llmbench.TokenUnavailable")
+    assert "oauth2.googleapis.com" in outcome.advice
+
+
+async def test_a_token_serves_on_while_no_other_can_be_had(
+    simulator: SpawnedSimulator, account: Callable[[str], None], tmp_path: Path
+) -> None:
+    """Until its last minute; then the failure is the run's."""
+    async with token_server() as tokens:
+        account(tokens.url)
+        async with vertex(simulator) as provider:
+            await run_of(provider).run()
+            provider._credentials._source._token_uri = "http://127.0.0.1:9"
+            ends_in(provider, 120.0)
+            assert isinstance(await run_of(provider).run(), Sample)
+            ends_in(provider, 30.0)
+            with pytest.raises(TokenUnavailable):
+                await provider._credentials.renew()
+
+
+async def test_a_lane_that_is_restarted_finds_file_and_token(
+    simulator: SpawnedSimulator, account: Callable[[str], None]
+) -> None:
+    """Reading a key stops the event loop for 40 ms, and a token that is good is good for the next lane, too."""
+    async with token_server() as tokens:
+        account(tokens.url)
+        for _ in range(2):
+            async with vertex(simulator) as provider:
+                assert isinstance(await run_of(provider).run(), Sample)
+    assert len(tokens.forms) == 1
+
+
+async def test_cutting_a_run_off_while_it_waits_for_a_token_leaves_nothing(
+    simulator: SpawnedSimulator, account: Callable[[str], None]
+) -> None:
+    """No connection to the API was opened; that to the token endpoint closes with its answer."""
+    async with token_server() as tokens:
+        account(tokens.url)
+        tokens.free = anyio.Event()
+        async with vertex(simulator) as provider:
+            since, run = simulator.counts().requests, run_of(provider)
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(run.run)
+                await tokens.asked.wait()
+                tasks.cancel_scope.cancel()
+            assert isinstance(run.cancelled(), Failure)
+            assert asked(simulator, since) == []
+            tokens.free.set()
+            assert isinstance(await run_of(provider).run(), Sample)
+
+
+async def test_no_secret_of_the_file_gets_into_an_outcome(
+    simulator: SpawnedSimulator, account: Callable[[str], None]
+) -> None:
+    """Neither key nor assertion, when the token endpoint refuses."""
+    async with token_server() as tokens:
+        account(tokens.url)
+        tokens.status = "400 Bad Request"
+        async with vertex(simulator) as provider:
+            stored = msgspec.json.encode(await run_of(provider).run())
+    assert tokens.forms[0]["assertion"][0].encode() not in stored
+    assert b"PRIVATE KEY" not in stored
