@@ -336,7 +336,9 @@ def test_every_environment_variable_is_listed() -> None:
     listed = {name for row in table(section(OPERATIONS, "Environment variables")) for name in names(row[0])}
     ours = {environment.PROVIDERS, environment.MODELS, environment.FRESH_MINUTES, environment.STORE}
 
-    assert ours | set(environment._OTHER_STORES) | {preset.api_key_env for preset in PRESETS.values() if preset.api_key_env} <= listed
+    keys = {preset.api_key_env for preset in PRESETS.values() if preset.api_key_env}
+
+    assert ours | set(environment._OTHER_STORES) | keys <= listed
 
 
 # providers and the simulator

@@ -50,7 +50,7 @@ class _Reasoning(NamedTuple):
 
 
 # Sources: the Bedrock user guide, "Adaptive thinking"; the Nova 2 guide, "Extended thinking"; OpenAI's model card. Of
-# Claude, the versions up to 4.5 don't think adaptively; DeepSeek-R1 always reasons. Whatever is not here is asked for nothing.
+# Claude, the versions up to 4.5 don't think adaptively; DeepSeek-R1 always reasons. What is not here is asked nothing.
 _OLDER_CLAUDE = r"(?:v\d|instant|3|(?:opus|sonnet|haiku)-4(?:-[015])?-20\d{6})"
 _REASONING = (
     _Reasoning(
