@@ -59,7 +59,9 @@ def heading(text: str) -> None:
 
 def machine() -> None:
     """Print what the figures were measured on."""
-    packages = ", ".join(f"{name} {version(name)}" for name in ("openai", "httpx2", "httptools", "msgspec"))
+    packages = ", ".join(
+        f"{name} {version(name)}" for name in ("openai", "aioboto3", "google-genai", "httpx2", "httptools", "msgspec")
+    )
     load = ", ".join(f"{figure:.2f}" for figure in os.getloadavg())
     print(f"{platform.platform()}, {os.cpu_count()} CPUs, Python {platform.python_version()}, {packages}")
     print(f"load average before the first round: {load}")
