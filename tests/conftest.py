@@ -9,6 +9,17 @@ import pytest
 
 from llmbench.measure.loopwatch import BACKEND_OPTIONS
 from llmbench.simulator import SpawnedSimulator, spawn_simulator
+from tests.clouds import aws_environment, google_environment
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--long", action="store_true", help="do far more of what is done at random moments")
+
+
+@pytest.fixture(scope="session")
+def long(request: pytest.FixtureRequest) -> bool:
+    """Whether this session may take its time."""
+    return bool(request.config.getoption("--long"))
 
 
 @pytest.fixture(scope="session")
@@ -22,3 +33,12 @@ def simulator() -> Iterator[SpawnedSimulator]:
     """A simulator in a process of its own, shared by all tests: look only at requests of your own model or number."""
     with spawn_simulator() as spawned:
         yield spawned
+
+
+@pytest.fixture(scope="module")
+def clouds(simulator: SpawnedSimulator) -> Iterator[None]:
+    """For a module: a machine with credentials of the clouds that the simulator takes, none of the developer's."""
+    with pytest.MonkeyPatch.context() as patch:
+        aws_environment(patch)
+        google_environment(patch, simulator.url)
+        yield
