@@ -88,6 +88,13 @@ NEEDS_INFERENCE_PROFILE = Verdict(
     "model_gone",
     "in providers.{provider}.models, replace the id by that of an inference profile, such as us.<model id>",
 )
+# The clouds name the model in a denial, be it of this model or of all: the lane must not stand still for one of them.
+MODEL_DENIED = Verdict(
+    "hard_model",
+    "model_gone",
+    "allow this machine's credentials to invoke the model (its policy or role names what they may call), "
+    "check the id and the region in providers.{provider}, or disable the model",
+)
 NO_GOOGLE_TOKEN = Verdict(
     "auth",
     "auth",
@@ -219,10 +226,17 @@ MESSAGES: tuple[MessageRule, ...] = (
     ),
     _rule(
         _REFUSALS,
+        r"not authorized to perform: bedrock:\S+ on resource: \S+(?:foundation-model|inference-profile)/"
+        r"|denied on resource \S+/models/",
+        MODEL_DENIED,
+    ),
+    _rule(
+        _REFUSALS,
         r"(?:invalid|incorrect|wrong|missing|expired|revoked|malformed|no) (?:x-)?"
         r"(?:api[ _-]?key|bearer|access token|auth\w*|credentials?)"
         r"|api[ _-]?key (?:is )?(?:not valid|invalid|expired|missing|not provided|not found|revoked)"
-        r"|security token (?:included in the request )?is|permission '?[\w.]+'? denied",
+        r"|security token (?:included in the request )?is|permission '?[\w.]+'? denied"
+        r"|\bnot authenticated\b|^unauthorized\b",
         AUTH,
     ),
     _rule(_REFUSALS, r"model access is denied", MODEL_GONE),
@@ -256,6 +270,10 @@ MESSAGES: tuple[MessageRule, ...] = (
         r"|cannot (?:post|get) |no route|empty body",
         WRONG_ADDRESS,
     ),
+)
+
+# What is said of a passing trouble, and said of others as well ("correct your input and try again"): it comes last.
+VAGUE_MESSAGES: tuple[MessageRule, ...] = (
     _rule(
         frozenset({NO_STATUS}),
         r"overloaded|unavailable|internal (?:server )?error|try again|high (?:traffic|demand|load)|at capacity"
@@ -289,6 +307,7 @@ STATUS_CLASSES: dict[int, Verdict] = {3: WRONG_ADDRESS, 4: REFUSED, 5: SERVER_ER
 GENERIC_CODES = _by_code(
     {
         AUTH: "permission_error permission_denied permission_denied_error access_denied_exception forbidden",
+        BILLING: "credit_limit",
         MODEL_GONE: "not_found not_found_error",
         REFUSED: """
             invalid_request invalid_request_error invalid_argument bad_request bad_request_error

@@ -7,7 +7,7 @@ the reading of exceptions in `error_evidence` and of bodies in `error_bodies`, t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import get_args
 
 import msgspec
@@ -168,9 +168,13 @@ def _by_message(evidence: Evidence) -> Verdict | None:
     return _by_wording(rules.NO_STATUS, evidence.message)
 
 
-def _by_wording(status: int, message: str) -> Verdict | None:
+def _by_vague_message(evidence: Evidence) -> Verdict | None:
+    return _by_wording(rules.NO_STATUS, evidence.message, rules.VAGUE_MESSAGES)
+
+
+def _by_wording(status: int, message: str, table: Sequence[rules.MessageRule] = rules.MESSAGES) -> Verdict | None:
     text = message[:_WORDING_LIMIT].replace("\u2019", "'")  # AWS writes isn't with a typographic apostrophe
-    matching = (rule.verdict for rule in rules.MESSAGES if status in rule.statuses and rule.pattern.search(text))
+    matching = (rule.verdict for rule in table if status in rule.statuses and rule.pattern.search(text))
     return next(matching, None)
 
 
@@ -212,6 +216,7 @@ _JUDGES: tuple[Callable[[Evidence], Verdict | None], ...] = (
     _by_exception,
     _by_message,
     _by_generic_code,
+    _by_vague_message,
 )
 
 

@@ -59,8 +59,13 @@ _REFUSALS = (
     Scenario("P24_400_bad_request", "400", Failed("hard_capability", "bad_request", status=400)),
     Scenario("P24_401_bad_key", "401", AUTH, but={"bedrock": AUTH._replace(status=403)}),
     Scenario("P24_402_unpaid", "402", BILLING, but=dict.fromkeys(("bedrock", "vertex"), BILLING._replace(status=403))),
-    # Bedrock says by the same status that the account has no access to this model; its others go on.
-    Scenario("P24_403_forbidden", "403", AUTH._replace(status=403), but={"bedrock": GONE._replace(status=403)}),
+    # The clouds say by the same status that the account has no access to this model; its others go on.
+    Scenario(
+        "P24_403_forbidden",
+        "403",
+        AUTH._replace(status=403),
+        but=dict.fromkeys(("bedrock", "vertex"), GONE._replace(status=403)),
+    ),
     Scenario("P24_404_unknown_model", "404", GONE, but={"openrouter": GONE._replace(status=400)}),
 )
 _NO_API = (
