@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import resource
 import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import anyio
 import pytest
+from anyio.abc import SocketAttribute, SocketStream
 
+from llmbench.measure.exchange import Exchange
+from llmbench.measure.transport import StartGate
 from llmbench.messages import Failure, Model, Profile
 from llmbench.providers.base import Prepared
 from llmbench.providers.openai_family import OpenAIFamily
@@ -33,6 +38,38 @@ async def test_a_bug_is_an_outcome() -> None:
     assert (outcome.error_kind, outcome.exc_type, outcome.partial) == ("internal", "LookupError", {})
     assert outcome.traceback is not None
     assert "no such thing as m" in outcome.traceback
+
+
+class AnsweredFirst(StartGate):
+    """A gate that lets a request pass once the server has answered it, which a server can do in its sleep."""
+
+    @asynccontextmanager
+    async def turn(self, exchange: Exchange) -> AsyncIterator[None]:
+        with anyio.fail_after(5.0):
+            while not exchange.response.complete:  # noqa: ASYNC110  an exchange tells nobody of it
+                await anyio.sleep(0.001)
+        async with super().turn(exchange):
+            yield
+
+
+async def test_an_answer_before_the_request_is_no_bug_of_ours() -> None:
+    """A server that says 200 to whoever connects does not speak HTTP; nothing of it is measured."""
+    answer = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: 14\r\n\r\ndata: [DONE]\n\n"
+
+    async def hasty(stream: SocketStream) -> None:
+        async with stream:
+            await stream.send(answer)
+            await anyio.sleep_forever()
+
+    async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener, anyio.create_task_group() as group:
+        group.start_soon(listener.serve, hasty)
+        url = f"http://127.0.0.1:{listener.extra(SocketAttribute.local_port)}/v1"
+        async with opened("groq", url) as provider:
+            outcome = await attempt(provider, job("groq", "m", profile()), gate=AnsweredFirst()).run()
+        group.cancel_scope.cancel()
+    assert isinstance(outcome, Failure)
+    assert verdict(outcome) == ("network", "protocol", "generate")
+    assert outcome.partial == {}
 
 
 async def test_a_run_that_never_began_can_be_cancelled() -> None:

@@ -212,6 +212,9 @@ class FaultyOnce(OpenAIFamily):
     async def check(self) -> None:
         self._trip("check")
 
+    async def renew(self) -> None:
+        self._trip("renew")
+
     async def connect(self, exchange: Exchange, prepared: Prepared) -> None:
         self._trip("connect")
         await super().connect(exchange, prepared)
@@ -239,7 +242,7 @@ class FaultyOnce(OpenAIFamily):
         self._trip("close")
 
 
-STEPS = ("open", "check", "prepare", "exchange", "connect", "connected", "send", "head", "body", "close")
+STEPS = ("open", "check", "prepare", "renew", "exchange", "connect", "connected", "send", "head", "body", "close")
 
 
 @pytest.mark.parametrize("step", STEPS)

@@ -15,6 +15,7 @@ import pytest
 
 from llmbench.measure.exchange import Limits
 from llmbench.messages import Failure, Outcome, Sample
+from llmbench.providers.aws_credentials import Keys
 from llmbench.providers.base import Provider
 from llmbench.providers.bedrock import Bedrock
 from llmbench.simulator import SpawnedSimulator
@@ -222,6 +223,7 @@ async def test_a_restarted_lane_opens_at_once() -> None:
     async with opened("bedrock", "http://127.0.0.1:9/bedrock"):
         begun = process_time()
         provider = Bedrock(settings("bedrock", "http://127.0.0.1:9/bedrock"), None)
+        provider._credentials = Keys("key", "secret", None)
         await provider._client(AWS_REGION)
         spent = process_time() - begun
         await provider.close()
