@@ -91,7 +91,11 @@ def spawn_simulator(
     with (
         tempfile.TemporaryFile() as errors,
         subprocess.Popen(  # noqa: S603 - our own module under our own interpreter
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            process_group=0,  # a terminal's Ctrl-C is for the program that measures: its streams are to finish
         ) as process,
     ):
         try:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from llmbench.simulator import SimulatorError, spawn_simulator
+from llmbench.simulator import SimulatorError, SpawnedSimulator, spawn_simulator
 from llmbench.simulator.main import serve
 from tests.simulator.support import ask_chat
 
@@ -171,3 +171,8 @@ def test_serving_needs_both_tls_files() -> None:
     """The function says so too, before anything is opened."""
     with pytest.raises(SimulatorError, match="give both or neither"):
         serve(tls_key="key.pem")
+
+
+def test_a_terminals_interrupt_is_not_for_it(simulator: SpawnedSimulator) -> None:
+    """Ctrl-C goes to the foreground's process group; whoever measures finishes its streams, so they must go on."""
+    assert os.getpgid(simulator.pid) == simulator.pid != os.getpgid(0)
