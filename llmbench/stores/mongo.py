@@ -1,0 +1,200 @@
+"""The MongoDB store: the collections that dashboards and other readers know, on a standalone server or a replica set.
+
+The connection is in `mongo_client`, the indexes in `mongo_schema`, documents in `mongo_documents`; this module sees to
+it that every call has its limits, and that the driver's errors come out as the contract's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import datetime
+from typing import NamedTuple, Unpack
+
+import anyio
+import anyio.to_thread
+import pymongo
+
+from llmbench.messages import Envelope, Model, Outcome
+from llmbench.stores import mongo_catalog, mongo_client, mongo_counts, mongo_outcomes, mongo_questions, mongo_schema
+from llmbench.stores.base import ErrorRollup, ModelChanges, ModelHistory, OutcomeQuery, StoreError, Verdict
+from llmbench.stores.mongo_client import Address, Client, Database, Deployment, Limits, store_errors
+from llmbench.stores.mongo_schema import IndexState
+
+logger = logging.getLogger(__name__)
+
+
+class _Open(NamedTuple):
+    client: Client
+    database: Database
+    deployment: Deployment
+    indexing: asyncio.Task[list[IndexState]]
+
+
+class MongoStore:
+    """A `Store` in a MongoDB database, for one event loop; any number of programs may use the database at once.
+
+    A put that is cancelled while it waits for its turn does nothing. One that is running is carried to its end first,
+    which its limits keep near; but what became of it is then unknown to the caller. Putting it again is safe.
+
+    The server may go away and come back while the store is open: calls raise `StoreError` meanwhile.
+    """
+
+    def __init__(self, address: Address, limits: Limits | None = None) -> None:
+        self.description = str(address)
+        self._address = address
+        self._limits = limits or Limits()
+        self._opened: _Open | None = None
+        self._failed: dict[tuple[str, str], IndexState] = {}
+        self._turn = anyio.Lock()
+        self._swept = False
+
+    async def open(self) -> None:
+        """Connect, and make the indexes that are missing. Open already is no error.
+
+        Large collections may be indexed behind it: after `Limits.indexing` seconds it does not wait any longer.
+        """
+        if self._opened is not None:
+            return
+        client = await mongo_client.connect(self._address, self._limits)
+        try:
+            self._opened = await self._open(client)
+        except BaseException:
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(client.close)
+            raise
+
+    async def _open(self, client: Client) -> _Open:
+        with store_errors(self._address):
+            database, deployment = await mongo_client.database(client, self._address, self._limits)
+            await mongo_schema.check_place(database, self._address)
+            self._keep(await mongo_schema.make(database, mongo_schema.SMALL, self._limits))
+        logger.info("%s is a %s", self.description, deployment)
+        indexing = asyncio.create_task(self._index(database))
+        try:
+            await asyncio.wait([indexing], timeout=self._limits.indexing)
+        except BaseException:
+            indexing.cancel()
+            raise
+        if not indexing.done():
+            logger.warning("%s: indexes are still being built; until they are, questions are slow", self.description)
+        return _Open(client, database, deployment, indexing)
+
+    async def _index(self, database: Database) -> list[IndexState]:
+        try:
+            with store_errors(self._address):
+                states = await mongo_schema.make(database, mongo_schema.LARGE, self._limits)
+        except StoreError as error:
+            logger.warning("indexes were not made: %s", error)
+            return []
+        self._keep(states)
+        return states
+
+    def _keep(self, states: Sequence[IndexState]) -> None:
+        self._failed |= {(state.collection, state.name): state for state in states if state.status == "failed"}
+
+    async def close(self) -> None:
+        """Close the connections, even if cancelled meanwhile. The server goes on building indexes by itself."""
+        opened, self._opened = self._opened, None
+        self._swept = False
+        self._failed.clear()
+        if opened is None:
+            return
+        with anyio.CancelScope(shield=True):
+            opened.indexing.cancel()
+            with suppress(asyncio.CancelledError):
+                await opened.indexing
+            await anyio.to_thread.run_sync(opened.client.close)
+
+    async def indexes(self) -> list[IndexState]:
+        """Return the state of every index that llmbench wants, as it is on the server now."""
+        opened = self._database()
+        with store_errors(self._address):
+            states = await mongo_schema.inspect(opened, self._limits, building=self._is_building())
+        return [
+            self._failed.get((state.collection, state.name), state) if state.status == "missing" else state
+            for state in states
+        ]
+
+    @property
+    def deployment(self) -> Deployment | None:
+        """What kind of server there is, None while the store is not open."""
+        return None if self._opened is None else self._opened.deployment
+
+    async def put(self, items: Sequence[Envelope]) -> list[Verdict]:
+        """Store a batch. See the class for what a cancelled call leaves."""
+        database = self._database()
+        # Encoding is for another thread, so that it does not hold up streams that are being measured.
+        batch = await anyio.to_thread.run_sync(mongo_outcomes.forms, items)
+        async with self._turn:
+            # A scope may swallow what it is cancelled by, so nothing is returned from within.
+            with anyio.CancelScope(shield=True), store_errors(self._address), pymongo.timeout(self._limits.put):
+                await self._sweep(database)
+                verdicts = await mongo_outcomes.put(database, batch)
+        return verdicts
+
+    async def _sweep(self, database: Database) -> None:
+        """Count, once, what a program that was killed left uncounted."""
+        if not self._swept:
+            await mongo_counts.count(database, await mongo_counts.left_behind(database))
+            self._swept = True
+
+    async def models(self, *, provider: str | None = None, enabled: bool | None = None) -> list[Model]:
+        database = self._database()
+        with store_errors(self._address):
+            return await mongo_catalog.models(database, self._limits, provider, enabled)
+
+    async def model(self, provider: str, model_id: str) -> Model:
+        database = self._database()
+        with store_errors(self._address):
+            return await mongo_catalog.model(database, self._limits, provider, model_id)
+
+    async def add_model(self, model: Model) -> Model:
+        """Add it, or enable the disabled row of its id, whose fields it replaces where it says something.
+
+        Raises `ModelExists`, and `ValueError` for a model that has no BSON form, such as one with NaN in ``request``.
+        """
+        database = self._database()
+        with store_errors(self._address), pymongo.timeout(self._limits.put):
+            return await mongo_catalog.add(database, self._limits, model)
+
+    async def enable_model(self, provider: str, model_id: str) -> Model:
+        database = self._database()
+        with store_errors(self._address), pymongo.timeout(self._limits.put):
+            return await mongo_catalog.enable(database, self._limits, provider, model_id)
+
+    async def disable_model(self, provider: str, model_id: str, *, reason: str, by: str, at: datetime) -> Model:
+        database = self._database()
+        with store_errors(self._address), pymongo.timeout(self._limits.put):
+            return await mongo_catalog.disable(database, self._limits, provider, model_id, reason=reason, by=by, at=at)
+
+    async def change_model(self, provider: str, model_id: str, **changes: Unpack[ModelChanges]) -> Model:
+        """Set fields of a row. Raises `ValueError`, too, for a value that has no BSON form."""
+        database = self._database()
+        with store_errors(self._address), pymongo.timeout(self._limits.put):
+            return await mongo_catalog.change(database, self._limits, provider, model_id, changes)
+
+    async def history(self) -> list[ModelHistory]:
+        database = self._database()
+        with store_errors(self._address):
+            return await mongo_questions.history(database, self._limits)
+
+    async def outcomes(self, query: OutcomeQuery) -> list[Outcome]:
+        database = self._database()
+        with store_errors(self._address):
+            return await mongo_questions.outcomes(database, self._limits, query)
+
+    async def rollups(self, *, since: datetime | None = None) -> list[ErrorRollup]:
+        database = self._database()
+        with store_errors(self._address):
+            return await mongo_questions.rollups(database, self._limits, since)
+
+    def _database(self) -> Database:
+        if self._opened is None:
+            raise StoreError(f"{self.description} is not open; open the store first")
+        return self._opened.database
+
+    def _is_building(self) -> bool:
+        return self._opened is not None and not self._opened.indexing.done()
