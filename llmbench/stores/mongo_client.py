@@ -10,6 +10,7 @@ import asyncio
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -28,6 +29,7 @@ from pymongo.errors import (
     ServerSelectionTimeoutError,
     WTimeoutError,
 )
+from pymongo.uri_parser import SRV_SCHEME, parse_uri
 
 from llmbench.secrets import Redactor, Secret
 from llmbench.stores.base import StoreError, StoreUnusable
@@ -39,7 +41,10 @@ Database = AsyncIOMotorDatabase[Document]
 # Dates come back as aware UTC. Documents of other writers may hold what Python can't: a year beyond 9999, or text
 # that is no UTF-8; neither may keep the rest from being read.
 _CODEC = CodecOptions[Document](
-    tz_aware=True, datetime_conversion=DatetimeConversion.DATETIME_AUTO, unicode_decode_error_handler="replace"
+    tz_aware=True,
+    tzinfo=UTC,
+    datetime_conversion=DatetimeConversion.DATETIME_AUTO,
+    unicode_decode_error_handler="replace",
 )
 
 _REFUSED = frozenset({13, 18, 8000})
@@ -100,6 +105,17 @@ async def connect(address: Address, limits: Limits) -> Client:
         raise _unusable_uri(address, error) from None  # the driver's words may hold a part of the password
 
 
+def check(address: Address) -> None:
+    """Refuse a URI that `connect` would refuse, as far as that shows without asking anyone. Raises `StoreUnusable`."""
+    uri = address.uri.reveal()
+    if uri.startswith(SRV_SCHEME):
+        return  # its hosts have to be looked up in the DNS
+    try:
+        parse_uri(uri)
+    except (PyMongoError, ValueError, TypeError) as error:
+        raise _unusable_uri(address, error) from None
+
+
 def _client(uri: str, limits: Limits, loop: asyncio.AbstractEventLoop) -> Client:
     given = {name.lower() for name in parse_qs(uri.partition("?")[2], keep_blank_values=True)}
     ours = {
@@ -115,7 +131,7 @@ def _client(uri: str, limits: Limits, loop: asyncio.AbstractEventLoop) -> Client
 
 
 def _unusable_uri(address: Address, error: Exception) -> StoreError:
-    if isinstance(error, ConfigurationError) and address.uri.reveal().startswith("mongodb+srv:"):
+    if isinstance(error, ConfigurationError) and address.uri.reveal().startswith(SRV_SCHEME):
         return StoreError(f"{address} can't be looked up in the DNS; check the host's name, or try again later")
     return StoreUnusable(
         f"environment variable {address.variable!r} holds no valid MongoDB URI ({type(error).__name__}): write it as "

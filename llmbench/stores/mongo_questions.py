@@ -146,9 +146,12 @@ async def _names(database: Database, limits: Limits, query: OutcomeQuery) -> dic
 async def _newest(
     collection: Any, match: Document, query: OutcomeQuery, limits: Limits, *, earlier: bool
 ) -> list[Document]:
-    conditions: list[tuple[str, Document]] = [("run_ts", _since("run_ts", query.since, {"$ne": None}))]
+    conditions: list[tuple[str, Document]] = [("run_ts", _since("run_ts", query.since))]
     if earlier:
-        conditions.append(("ts", {"run_ts": None, **_since("ts", query.since, None)}))
+        conditions = [
+            ("run_ts", {"run_ts": {"$ne": None}} | _since("run_ts", query.since)),
+            ("ts", {"run_ts": None} | _since("ts", query.since)),
+        ]
     found: list[Document] = []
     for date, condition in conditions:
         cursor = collection.find({**match, **condition}, max_time_ms=limits.question_milliseconds).sort(date, -1)
@@ -156,10 +159,8 @@ async def _newest(
     return found
 
 
-def _since(date: str, since: datetime | None, otherwise: Document | None) -> Document:
-    if since is not None:
-        return {date: {"$gte": since}}
-    return {} if otherwise is None else {date: otherwise}
+def _since(date: str, since: datetime | None) -> Document:
+    return {} if since is None else {date: {"$gte": since}}
 
 
 # histories

@@ -23,7 +23,7 @@ from llmbench.stores.base import Store
 from llmbench.stores.mongo import MongoStore
 from llmbench.stores.mongo_client import Address
 from llmbench.stores.sqlite import SQLiteStore
-from tests.stores import mongod as server
+from tests.stores.mongod import Mongod
 
 if TYPE_CHECKING:  # at run time it must not be imported before its asserts are registered
     from tests.stores.contract import Backing
@@ -49,15 +49,8 @@ BACKINGS: dict[str, Callable[[pytest.FixtureRequest], AbstractAsyncContextManage
 }
 
 
-@pytest.fixture(scope="session")
-def mongod(tmp_path_factory: pytest.TempPathFactory) -> Iterator[server.Mongod]:
-    """A MongoDB server that all tests share."""
-    with server.running(tmp_path_factory.mktemp("mongod")) as running:
-        yield running
-
-
 @pytest.fixture
-def client(mongod: server.Mongod) -> Iterator[MongoClient[dict[str, Any]]]:
+def client(mongod: Mongod) -> Iterator[MongoClient[dict[str, Any]]]:
     """Another program's connection to the server, by the driver itself."""
     client: MongoClient[dict[str, Any]] = MongoClient(mongod.uri, tz_aware=True)
     with client:
@@ -65,7 +58,7 @@ def client(mongod: server.Mongod) -> Iterator[MongoClient[dict[str, Any]]]:
 
 
 @pytest.fixture
-def address(mongod: server.Mongod, client: MongoClient[dict[str, Any]]) -> Iterator[Address]:
+def address(mongod: Mongod, client: MongoClient[dict[str, Any]]) -> Iterator[Address]:
     """A database that nobody else has; it is dropped at the end."""
     name = f"llm-bench-{new_outcome_id()}"
     yield Address(uri=Secret(mongod.uri), database=name)
@@ -85,12 +78,12 @@ def _no_blocking_on_the_loop() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def _shared_name(mongod: server.Mongod) -> str:
+def _shared_name(mongod: Mongod) -> str:
     return f"llm-bench-{new_outcome_id()}"
 
 
 @pytest.fixture
-def emptied_address(mongod: server.Mongod, client: MongoClient[dict[str, Any]], _shared_name: str) -> Iterator[Address]:
+def emptied_address(mongod: Mongod, client: MongoClient[dict[str, Any]], _shared_name: str) -> Iterator[Address]:
     """A database that is empty but has its indexes: making them anew is most of what a short test would take."""
     yield Address(uri=Secret(mongod.uri), database=_shared_name)
     for name in client[_shared_name].list_collection_names():
