@@ -6,10 +6,8 @@ it that every call has its limits, and that the driver's errors come out as the 
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Sequence
-from contextlib import suppress
 from datetime import datetime
 from typing import NamedTuple, Unpack
 
@@ -30,7 +28,6 @@ class _Open(NamedTuple):
     client: Client
     database: Database
     deployment: Deployment
-    indexing: asyncio.Task[list[IndexState]]
 
 
 class MongoStore:
@@ -54,7 +51,8 @@ class MongoStore:
     async def open(self) -> None:
         """Connect, and make the indexes that are missing. Open already is no error.
 
-        Large collections may be indexed behind it: after `Limits.indexing` seconds it does not wait any longer.
+        The server may go on building indexes of large collections for a while: `Limits.indexing` is the time for which
+        each collection's are waited for.
         """
         if self._opened is not None:
             return
@@ -62,57 +60,55 @@ class MongoStore:
         try:
             self._opened = await self._open(client)
         except BaseException:
-            with anyio.CancelScope(shield=True):
-                await anyio.to_thread.run_sync(client.close)
+            await _closed(client)
             raise
 
     async def _open(self, client: Client) -> _Open:
         with store_errors(self._address):
             database, deployment = await mongo_client.database(client, self._address, self._limits)
             await mongo_schema.check_place(database, self._address)
-            self._keep(await mongo_schema.make(database, mongo_schema.SMALL, self._limits))
+            states = await mongo_schema.inspect(database)
+        if any(state.status == "missing" for state in states):
+            made = await self._make_indexes(states)
+            states = [state for state in states if state.status != "missing"] + made
+        self._tell(states)
         logger.info("%s is a %s", self.description, deployment)
-        indexing = asyncio.create_task(self._index(database))
-        try:
-            await asyncio.wait([indexing], timeout=self._limits.indexing)
-        except BaseException:
-            indexing.cancel()
-            raise
-        if not indexing.done():
-            logger.warning("%s: indexes are still being built; until they are, questions are slow", self.description)
-        return _Open(client, database, deployment, indexing)
+        return _Open(client, database, deployment)
 
-    async def _index(self, database: Database) -> list[IndexState]:
+    async def _make_indexes(self, states: Sequence[IndexState]) -> list[IndexState]:
+        """Make what is missing, through an impatient client, as the server builds on when that has hung up."""
+        client = await mongo_client.connect(self._address, self._limits, patience=self._limits.indexing)
         try:
             with store_errors(self._address):
-                states = await mongo_schema.make(database, mongo_schema.LARGE, self._limits)
-        except StoreError as error:
-            logger.warning("indexes were not made: %s", error)
-            return []
-        self._keep(states)
-        return states
+                database, _ = await mongo_client.database(client, self._address, self._limits)
+                return await mongo_schema.make(database, states)
+        finally:
+            await _closed(client)
 
-    def _keep(self, states: Sequence[IndexState]) -> None:
-        self._failed |= {(state.collection, state.name): state for state in states if state.status == "failed"}
+    def _tell(self, states: Sequence[IndexState]) -> None:
+        self._failed = {(state.collection, state.name): state for state in states if state.status == "failed"}
+        for state in states:
+            if state.detail:
+                logger.warning("%s: %s", self.description, state.detail)
+        if building := sorted({state.collection for state in states if state.status == "building"}):
+            logger.warning(
+                "%s: the server is building indexes of %s; until it has, questions are slow",
+                self.description,
+                ", ".join(building),
+            )
 
     async def close(self) -> None:
-        """Close the connections, even if cancelled meanwhile. The server goes on building indexes by itself."""
+        """Close the connections, even if cancelled meanwhile."""
         opened, self._opened = self._opened, None
         self._swept = False
-        self._failed.clear()
-        if opened is None:
-            return
-        with anyio.CancelScope(shield=True):
-            opened.indexing.cancel()
-            with suppress(asyncio.CancelledError):
-                await opened.indexing
-            await anyio.to_thread.run_sync(opened.client.close)
+        if opened is not None:
+            await _closed(opened.client)
 
     async def indexes(self) -> list[IndexState]:
         """Return the state of every index that llmbench wants, as it is on the server now."""
-        opened = self._database()
+        database = self._database()
         with store_errors(self._address):
-            states = await mongo_schema.inspect(opened, self._limits, building=self._is_building())
+            states = await mongo_schema.inspect(database)
         return [
             self._failed.get((state.collection, state.name), state) if state.status == "missing" else state
             for state in states
@@ -196,5 +192,8 @@ class MongoStore:
             raise StoreError(f"{self.description} is not open; open the store first")
         return self._opened.database
 
-    def _is_building(self) -> bool:
-        return self._opened is not None and not self._opened.indexing.done()
+
+async def _closed(client: Client) -> None:
+    # In a thread, since the driver says good-bye to the server.
+    with anyio.CancelScope(shield=True):
+        await anyio.to_thread.run_sync(client.close)

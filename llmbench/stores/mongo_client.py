@@ -57,7 +57,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """How long anything may take, in seconds.
 
     ``socket`` is for each answer of the server, ``question`` for its work on a question (``maxTimeMS``), ``put`` for a
-    whole batch; ``indexing`` is how long `open` waits for indexes, which are built on behind it for ``build`` at most.
+    whole batch, ``indexing`` for waiting until the indexes of a collection are there.
     """
 
     server_selection: float = 3.0
@@ -65,8 +65,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     socket: float = 10.0
     question: float = 9.0
     put: float = 10.0
-    indexing: float = 5.0
-    build: float = 6 * 3600.0
+    indexing: float = 2.0
 
     @property
     def question_milliseconds(self) -> int:
@@ -95,12 +94,15 @@ def hosts_of(uri: str) -> str:
     return hosts if "@" not in tail and all(map(_HOST.fullmatch, hosts.split(","))) else ""
 
 
-async def connect(address: Address, limits: Limits) -> Client:
-    """Return a client; it connects with its first command. Raises `StoreUnusable` or `StoreError`."""
+async def connect(address: Address, limits: Limits, *, patience: float | None = None) -> Client:
+    """Return a client; it connects with its first command. Raises `StoreUnusable` or `StoreError`.
+
+    ``patience`` is how long it waits for an answer, whatever the limits and the URI say.
+    """
     loop = asyncio.get_running_loop()
     try:
         # In a thread, since a mongodb+srv:// URI is looked up in the DNS.
-        return await anyio.to_thread.run_sync(_client, address.uri.reveal(), limits, loop)
+        return await anyio.to_thread.run_sync(_client, address.uri.reveal(), limits, patience, loop)
     except (PyMongoError, ValueError, TypeError) as error:
         raise _unusable_uri(address, error) from None  # the driver's words may hold a part of the password
 
@@ -116,7 +118,7 @@ def check(address: Address) -> None:
         raise _unusable_uri(address, error) from None
 
 
-def _client(uri: str, limits: Limits, loop: asyncio.AbstractEventLoop) -> Client:
+def _client(uri: str, limits: Limits, patience: float | None, loop: asyncio.AbstractEventLoop) -> Client:
     given = {name.lower() for name in parse_qs(uri.partition("?")[2], keep_blank_values=True)}
     ours = {
         "serverSelectionTimeoutMS": limits.server_selection,
@@ -127,6 +129,8 @@ def _client(uri: str, limits: Limits, loop: asyncio.AbstractEventLoop) -> Client
     options: dict[str, Any] = {
         name: round(seconds * 1000) for name, seconds in ours.items() if name.lower() not in given
     }
+    if patience is not None:
+        options["socketTimeoutMS"] = round(patience * 1000)
     return AsyncIOMotorClient(uri, io_loop=loop, tz_aware=True, appname="llmbench", **options)
 
 

@@ -6,20 +6,16 @@ An index is never dropped and never changed: the database may have other users. 
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import msgspec
-import pymongo
 from pymongo import IndexModel
 from pymongo.collation import Collation
-from pymongo.errors import OperationFailure, PyMongoError
+from pymongo.errors import NetworkTimeout, OperationFailure
 
 from llmbench.stores.base import StoreUnusable
-from llmbench.stores.mongo_client import Address, Database, Document, Limits
-
-logger = logging.getLogger(__name__)
+from llmbench.stores.mongo_client import Address, Database, Document
 
 SAMPLES = "metrics_cloud_v2"
 PROBES = "metrics_cloud_probe"
@@ -30,7 +26,9 @@ MODELS = "models"
 ANY_CASE = Collation("en", strength=2)
 """Compares without regard to case."""
 
+UNAUTHORIZED = 13
 DUPLICATE_KEY = 11000
+_ALREADY_BUILDING = 285
 
 
 class Index(msgspec.Struct, frozen=True):
@@ -74,6 +72,7 @@ def _any_case(collation: Mapping[str, Any] | None) -> bool:
 class IndexState(msgspec.Struct, frozen=True, kw_only=True):
     """What became of an index. ``detail`` says in a sentence what is wrong, if something is.
 
+    ``building``: the server is at it; until it has ended, questions that need the index are slow.
     ``other``: one of its name or keys is there with other options, and was left alone. ``failed``: it can't be made.
     """
 
@@ -86,7 +85,7 @@ class IndexState(msgspec.Struct, frozen=True, kw_only=True):
 _NEWEST = ("run_ts", -1)
 _TOLD = ("ts", -1)  # earlier failures have no run_ts
 
-SMALL = (
+INDEXES = (
     Index(ROLLUPS, "llmbench_fingerprint", (("fingerprint", 1),), unique=True),
     Index(ROLLUPS, "llmbench_last_seen", (("last_seen", -1),)),
     Index(
@@ -97,10 +96,6 @@ SMALL = (
         partial={"enabled": True},
         any_case=True,
     ),
-)
-"""Indexes of collections that stay small; two of them keep what may be there only once."""
-
-LARGE = (
     *(
         index
         for name in (SAMPLES, PROBES)
@@ -115,7 +110,6 @@ LARGE = (
     Index(FAILURES, "llmbench_time", (_NEWEST, _TOLD)),
     Index(FAILURES, "llmbench_uncounted", (("uncounted", 1),), partial={"uncounted": True}),
 )
-"""Indexes that may take a while on a database that has been in use for long."""
 
 COLLECTIONS = (SAMPLES, PROBES, FAILURES, ROLLUPS, MODELS)
 
@@ -133,39 +127,57 @@ async def check_place(database: Database, address: Address) -> None:
         )
 
 
-async def make(database: Database, wanted: Iterable[Index], limits: Limits) -> list[IndexState]:
-    """Make the indexes that are missing and say what became of each; what is wrong is logged, too."""
+async def inspect(database: Database) -> list[IndexState]:
+    """Return the state of every index, making none."""
     states: list[IndexState] = []
-    for collection, indexes in _by_collection(wanted).items():
-        with pymongo.timeout(limits.build):
-            states += await _make(database, collection, indexes)
-    for state in states:
-        if state.detail:
-            logger.warning("%s", state.detail)
+    for collection, indexes in _by_collection(INDEXES).items():
+        there = [found async for found in database[collection].list_indexes()]
+        building = await _building(database, collection) if there else set()
+        states += [_state(index, there, building) for index in indexes]
     return states
 
 
-async def _make(database: Database, collection: str, indexes: Sequence[Index]) -> list[IndexState]:
-    there = await _existing(database, collection)
-    states = {index.name: _state(index, there) for index in indexes}
-    missing = [index for index in indexes if states[index.name].status == "missing"]
-    if missing:
-        try:
-            await database[collection].create_indexes([index.model() for index in missing])
-            states.update({index.name: _ok(index) for index in missing})
-        except PyMongoError:
-            states.update({index.name: await _make_one(database, index) for index in missing})
-    return list(states.values())
-
-
-async def _make_one(database: Database, index: Index) -> IndexState:
+async def _building(database: Database, collection: str) -> set[str]:
     try:
-        await database[index.collection].create_indexes([index.model()])
+        stats = database[collection].aggregate([{"$indexStats": {}}])
+        return {one["name"] async for one in stats if one.get("building")}
     except OperationFailure as error:
-        return _state_of(index, "failed", f"can't be made ({await _reason(database, index, error)})")
-    except PyMongoError as error:
-        return _state_of(index, "failed", f"was not made ({type(error).__name__}); the next start tries again")
-    return _ok(index)
+        if error.code == UNAUTHORIZED:  # the role readWrite does not tell
+            return set()
+        raise
+
+
+async def make(database: Database, states: Iterable[IndexState]) -> list[IndexState]:
+    """Make the indexes whose state is "missing" and return what became of those.
+
+    The server builds on when the driver's ``socketTimeoutMS`` has passed: then the index is "building". Of a connection
+    that is lost, the driver's errors are raised.
+    """
+    missing = {(state.collection, state.name) for state in states if state.status == "missing"}
+    wanted = [index for index in INDEXES if (index.collection, index.name) in missing]
+    return [
+        state
+        for collection, indexes in _by_collection(wanted).items()
+        for state in await _make(database, collection, indexes)
+    ]
+
+
+async def _make(database: Database, collection: str, indexes: Sequence[Index]) -> list[IndexState]:
+    try:
+        await database[collection].create_indexes([index.model() for index in indexes])
+    except NetworkTimeout:
+        return [_state_of(index, "building") for index in indexes]
+    except OperationFailure as error:
+        if len(indexes) > 1:
+            return [state for index in indexes for state in await _make(database, collection, [index])]
+        return [await _unmade(database, indexes[0], error)]
+    return [_state_of(index, "ok") for index in indexes]
+
+
+async def _unmade(database: Database, index: Index, error: OperationFailure) -> IndexState:
+    if error.code == _ALREADY_BUILDING:
+        return _state_of(index, "building")
+    return _state_of(index, "failed", f"can't be made ({await _reason(database, index, error)})")
 
 
 async def _reason(database: Database, index: Index, error: OperationFailure) -> str:
@@ -190,39 +202,16 @@ async def _duplicates(database: Database, index: Index) -> list[str]:
     return ["/".join(str(one["_id"].get(name)) for name in fields) async for one in found]
 
 
-async def inspect(database: Database, limits: Limits, *, building: bool) -> list[IndexState]:
-    """Return the state of every index, making none; ``building`` says that this store is still at the large ones."""
-    states: list[IndexState] = []
-    for collection, indexes in _by_collection((*SMALL, *LARGE)).items():
-        with pymongo.timeout(limits.question):
-            there = await _existing(database, collection)
-        states += [_state(index, there) for index in indexes]
-    if not building:
-        return states
-    large = {(index.collection, index.name) for index in LARGE}
-    return [
-        msgspec.structs.replace(state, status="building") if (state.collection, state.name) in large else state
-        for state in states
-    ]
-
-
-async def _existing(database: Database, collection: str) -> list[Mapping[str, Any]]:
-    return [found async for found in database[collection].list_indexes()]
-
-
-def _state(index: Index, there: Sequence[Mapping[str, Any]]) -> IndexState:
-    if any(index.is_like(found) for found in there):
-        return _ok(index)
+def _state(index: Index, there: Sequence[Mapping[str, Any]], building: Container[str]) -> IndexState:
+    for found in there:
+        if index.is_like(found):
+            return _state_of(index, "building" if found["name"] in building else "ok")
     for found in there:
         if found["name"] == index.name or (index.has_keys_of(found) and not index.any_case):
             return _state_of(
                 index, "other", f"was not made: {found['name']!r} is there with other keys or options, and was left so"
             )
     return _state_of(index, "missing")
-
-
-def _ok(index: Index) -> IndexState:
-    return _state_of(index, "ok")
 
 
 def _state_of(

@@ -49,7 +49,7 @@ BACKINGS: dict[str, Callable[[pytest.FixtureRequest], AbstractAsyncContextManage
 }
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def client(mongod: Mongod) -> Iterator[MongoClient[dict[str, Any]]]:
     """Another program's connection to the server, by the driver itself."""
     client: MongoClient[dict[str, Any]] = MongoClient(mongod.uri, tz_aware=True)
