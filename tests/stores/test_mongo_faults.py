@@ -162,29 +162,28 @@ class TestCounting:
 
     @pytest.mark.parametrize(("marked", "noted"), [*itertools.product([True, False], repeat=2)])
     @pytest.mark.parametrize("again", [True, False])
-    async def test_what_a_killed_program_leaves(self, mongod: Mongod, marked: bool, noted: bool, again: bool) -> None:
+    async def test_what_a_killed_program_leaves(
+        self, client: MongoClient[dict[str, Any]], emptied_address: Address, marked: bool, noted: bool, again: bool
+    ) -> None:
         """Each state that a crash can leave is made good, by a repeat or by the next program's first put."""
-        address, one = at(mongod), failure()
-        store = MongoStore(address)
+        one, raw = failure(), client[emptied_address.database]
+        store = MongoStore(emptied_address)
         await store.open()
         await store.put([envelope(one)])
-        with MongoClient[dict[str, Any]](mongod.uri) as client:
-            raw = client[address.database]
-            if marked:
-                raw.errors_cloud.update_one({}, {"$set": {"uncounted": True}})
-            if noted:
-                raw.error_rollups.update_one({}, {"$set": {"counting": [ObjectId(one.id)]}})
-            elif marked:
-                raw.error_rollups.delete_many({})
-            await store.close()
-            await store.open()
+        if marked:
+            raw.errors_cloud.update_one({}, {"$set": {"uncounted": True}})
+        if noted:
+            raw.error_rollups.update_one({}, {"$set": {"counting": [ObjectId(one.id)]}})
+        elif marked:
+            raw.error_rollups.delete_many({})
+        await store.close()
+        await store.open()
 
-            await store.put([envelope(one if again else failure())])
+        await store.put([envelope(one if again else failure())])
 
-            assert [rollup.count for rollup in await store.rollups()] == [1 if again else 2]
-            assert raw.errors_cloud.count_documents({"uncounted": True}) == 0
-            assert [rollup["counting"] for rollup in raw.error_rollups.find()] == [[]]
-            client.drop_database(address.database)
+        assert [rollup.count for rollup in await store.rollups()] == [1 if again else 2]
+        assert raw.errors_cloud.count_documents({"uncounted": True}) == 0
+        assert [rollup["counting"] for rollup in raw.error_rollups.find()] == [[]]
         await store.close()
 
     async def test_several_runners_count_at_once(self, mongod: Mongod) -> None:
