@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check lint format types imports bench figures clean
+.PHONY: help install demo test faults check lint format types imports bench figures clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  %-10s %s\n", $$1, $$2 }'
@@ -25,6 +25,9 @@ demo: $(READY) ## benchmark every provider through the simulator, into llmbench-
 
 test: $(READY) ## run the tests
 	@$(BIN)/python -m pytest
+
+faults: $(READY) ## the fault tests, with far more kills than make test has
+	@$(BIN)/python -m pytest tests/faults tests/conformance --long
 
 lint: $(READY) ## look for mistakes and bad habits
 	@$(BIN)/ruff check .

@@ -27,7 +27,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     shown. ``code`` and ``type`` are the provider's own words, escaped and short. ``exceptions`` are the class names
     along the chain of causes, outermost first, such as ``httpx2.ReadTimeout``; ``bases`` those of their base classes.
     ``limit`` names the limit of ours that fired, ``fault`` what our own checks of the answer found; ``html`` says
-    that the body was a web page. ``retry_after`` is in seconds.
+    that the body was a web page. ``profile`` is the name of what was asked. ``retry_after`` is in seconds.
     """
 
     provider: str
@@ -44,6 +44,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     limit: Limit | None = None
     fault: Fault | None = None
     html: bool = False
+    profile: str = "default"
 
 
 class _Reply(NamedTuple):

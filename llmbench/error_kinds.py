@@ -94,18 +94,18 @@ KIND_SEVERITY: dict[str, Severity] = {
     "internal": "ours",
     "unknown": "transient",
 }
-# Each is one clause for a person, completed with the provider's name.
+# Each is one clause for a person, completed with the names of the provider and of the profile.
 KIND_ADVICE: dict[Kind, str] = {
     "auth": "check the key in the variable that providers.{provider}.api_key_env names, and what it may do",
     "billing": "add credit to the account of the key that providers.{provider}.api_key_env names, or raise its limit",
     "rate_limit": "lower providers.{provider}.requests_per_minute or raise the quota",
     "hard_model": "correct the id in providers.{provider}.models, or disable the model if the provider dropped it",
-    "hard_capability": "name a profile that the model accepts in providers.{provider}.profile, or disable the model",
+    "hard_capability": "give the model a profile that it accepts (llmbench models set --profile), or disable it",
     "transient_provider": "wait: the fault is the provider's, and the models of {provider} are tried again soon",
     "network": "check the way from this machine to the host in providers.{provider}.base_url",
-    "timeout": "wait, or raise timeout_seconds in the profile that providers.{provider}.profile names",
-    "token_mismatch": "widen token_tolerance or change the prompt in the profile of providers.{provider}.profile",
-    "empty_output": "raise max_tokens in the profile that providers.{provider}.profile names, or disable the model",
+    "timeout": "wait, or raise timeout_seconds in [profiles.{profile}]",
+    "token_mismatch": "widen token_tolerance or change the prompt in [profiles.{profile}], or use another one",
+    "empty_output": "raise max_tokens in [profiles.{profile}], give the model another profile, or disable it",
     "malformed_stream": "wait; if it lasts, check that providers.{provider}.kind is the API that its base_url serves",
     "configuration": "correct providers.{provider} in config.toml: the request can't be made as it is configured",
     "local": "free what this machine ran out of, or lower providers.{provider}.concurrency",
@@ -126,9 +126,7 @@ CAUSE_ADVICE: dict[tuple[Kind, Cause], str] = {
     ("network", "protocol"): (
         "check that providers.{provider}.base_url is the API's own address: what answers there doesn't speak it"
     ),
-    ("timeout", "idle_timeout"): (
-        "wait, or raise idle_timeout_seconds in the profile that providers.{provider}.profile names"
-    ),
+    ("timeout", "idle_timeout"): ("wait, or raise idle_timeout_seconds in [profiles.{profile}]"),
     ("malformed_stream", "truncated"): (
         "wait; if it lasts, look for a proxy before providers.{provider}.base_url that cuts long answers off"
     ),

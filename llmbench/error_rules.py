@@ -1,8 +1,6 @@
-"""What the error taxonomy knows, as data: provider codes, statuses, messages, exceptions.
+"""What the error taxonomy knows, as data: verdicts, statuses, messages, exceptions. Codes are in `error_codes`.
 
-`llmbench.errors.classify` reads these tables in the order in which they stand here. Codes come from the providers'
-published error references and from the SDKs' exception classes; a code is compared by its letters and digits
-alone, so ``rate_limit_error``, ``RateLimitError`` and ``RATE-LIMIT-ERROR`` are one.
+`llmbench.errors.classify` reads these tables in the order in which they stand here, the codes before the messages.
 """
 
 from __future__ import annotations
@@ -33,11 +31,6 @@ class ExceptionRule(NamedTuple):
     phases: frozenset[Phase] | None = None
     says: re.Pattern[str] | None = None
     exact: bool = False
-
-
-def canonical(code: str) -> str:
-    """Reduce a code to its lower-case letters and digits, the form in which codes are compared."""
-    return re.sub(r"[^a-z0-9]", "", code.lower())
 
 
 AUTH = Verdict("auth", "auth")
@@ -73,12 +66,12 @@ WRONG_ADDRESS = Verdict("configuration", "protocol")
 TOO_MUCH_ASKED = Verdict(
     "configuration",
     "bad_request",
-    "shorten the prompt or lower max_tokens in the profile that providers.{provider}.profile names",
+    "shorten the prompt or lower max_tokens in [profiles.{profile}]",
 )
 PROMPT_REFUSED = Verdict(
     "configuration",
     "bad_request",
-    "reword the prompt of the profile that providers.{provider}.profile names: a content policy refuses it",
+    "reword the prompt of [profiles.{profile}]: a content policy refuses it",
 )
 WRONG_REGION = Verdict(
     "auth", "auth", "run providers.{provider} from a region that the provider serves, or set its enabled = false"
@@ -87,6 +80,13 @@ NEEDS_INFERENCE_PROFILE = Verdict(
     "hard_model",
     "model_gone",
     "in providers.{provider}.models, replace the id by that of an inference profile, such as us.<model id>",
+)
+# The clouds name the model in a denial, be it of this model or of all: the lane must not stand still for one of them.
+MODEL_DENIED = Verdict(
+    "hard_model",
+    "model_gone",
+    "allow this machine's credentials to invoke the model (its policy or role names what they may call), "
+    "check the id and the region in providers.{provider}, or disable the model",
 )
 NO_GOOGLE_TOKEN = Verdict(
     "auth",
@@ -133,60 +133,6 @@ LIMITS: dict[Limit, Verdict] = {"connect": CONNECT_TIMEOUT, "idle": IDLE_TIMEOUT
 FIRM_STATUSES: dict[int, Verdict] = {402: BILLING, 413: TOO_MUCH_ASKED}
 
 
-def _by_code(groups: dict[Verdict, str]) -> dict[str, Verdict]:
-    pairs = [(canonical(code), verdict) for verdict, codes in groups.items() for code in codes.split()]
-    table = dict(pairs)
-    assert len(table) == len(pairs), "a code is listed twice"
-    return table
-
-
-CODES = _by_code(
-    {
-        BILLING: """
-            insufficient_quota insufficient_user_quota billing_hard_limit_reached billing_not_active billing_error
-            billing_disabled payment_required insufficient_credits insufficient_balance not_enough_balance
-            exceeded_current_quota_error account_suspended
-        """,
-        RATE_LIMITED: """
-            rate_limit rate_limit_exceeded rate_limit_error rate_limit_reached rate_limited too_many_requests
-            too_many_requests_error request_quota_exceeded token_quota_exceeded slow_down requests tokens
-            throttling throttling_exception throttled_exception too_many_requests_exception
-            request_limit_exceeded service_quota_exceeded_exception resource_exhausted
-        """,
-        AUTH: """
-            invalid_api_key incorrect_api_key wrong_api_key missing_api_key expired_api_key api_key_invalid
-            api_key_expired invalid_authentication authentication_error unauthorized unauthenticated invalid_token
-            token_expired expired_token access_token_expired account_deactivated access_terminated
-            invalid_organization mismatched_organization mismatched_project ip_not_authorized
-            unrecognized_client_exception unrecognized_client invalid_client_token_id expired_token_exception
-            invalid_signature_exception signature_does_not_match incomplete_signature
-            incomplete_signature_exception missing_authentication_token missing_authentication_token_exception
-            service_disabled consumer_invalid consumer_suspended user_project_denied
-            access_token_scope_insufficient
-        """,
-        WRONG_REGION: "unsupported_country_region_territory",
-        MODEL_GONE: """
-            model_not_found model_not_available model_not_exist model_decommissioned model_deprecated
-            model_terms_required model_permission_blocked_org model_permission_blocked_project invalid_model
-            invalid_model_id unknown_model unsupported_model dedicated_endpoint_not_running
-            deployment_not_found resource_not_found_exception
-        """,
-        REFUSED: """
-            unsupported_parameter unsupported_value unknown_parameter context_length_exceeded
-            string_above_max_length integer_above_max_value integer_below_min_value unimplemented
-        """,
-        PROMPT_REFUSED: "content_policy_violation content_filter invalid_prompt",
-        WRONG_ADDRESS: "unknown_url",
-        SERVER_ERROR: """
-            server_error internal_server_error internal_server_exception overloaded overloaded_error
-            engine_overloaded server_overloaded model_overloaded unavailable service_unavailable
-            service_unavailable_error service_unavailable_exception capacity_exceeded queue_exceeded
-            model_error_exception model_stream_error_exception model_not_ready_exception
-            model_timeout_exception timeout_error deadline_exceeded bad_gateway gateway_timeout aborted
-        """,
-    }
-)
-
 NO_STATUS = 0
 _REFUSALS = frozenset({NO_STATUS, 400, 403, 404, 412, 422})
 _BILLABLE = _REFUSALS | {429}
@@ -219,10 +165,17 @@ MESSAGES: tuple[MessageRule, ...] = (
     ),
     _rule(
         _REFUSALS,
+        r"not authorized to perform: bedrock:\S+ on resource: \S+(?:foundation-model|inference-profile)/"
+        r"|denied on resource \S+/models/",
+        MODEL_DENIED,
+    ),
+    _rule(
+        _REFUSALS,
         r"(?:invalid|incorrect|wrong|missing|expired|revoked|malformed|no) (?:x-)?"
         r"(?:api[ _-]?key|bearer|access token|auth\w*|credentials?)"
         r"|api[ _-]?key (?:is )?(?:not valid|invalid|expired|missing|not provided|not found|revoked)"
-        r"|security token (?:included in the request )?is|permission '?[\w.]+'? denied",
+        r"|security token (?:included in the request )?is|permission '?[\w.]+'? denied"
+        r"|\bnot authenticated\b|^unauthorized\b",
         AUTH,
     ),
     _rule(_REFUSALS, r"model access is denied", MODEL_GONE),
@@ -256,6 +209,10 @@ MESSAGES: tuple[MessageRule, ...] = (
         r"|cannot (?:post|get) |no route|empty body",
         WRONG_ADDRESS,
     ),
+)
+
+# What is said of a passing trouble, and said of others as well ("correct your input and try again"): it comes last.
+VAGUE_MESSAGES: tuple[MessageRule, ...] = (
     _rule(
         frozenset({NO_STATUS}),
         r"overloaded|unavailable|internal (?:server )?error|try again|high (?:traffic|demand|load)|at capacity"
@@ -284,20 +241,6 @@ STATUSES: dict[int, Verdict] = {
 }
 HTML_STATUSES: dict[int, Verdict] = {403: GATEWAY_REFUSED, 404: WRONG_ADDRESS}
 STATUS_CLASSES: dict[int, Verdict] = {3: WRONG_ADDRESS, 4: REFUSED, 5: SERVER_ERROR}
-
-# Codes too broad to overrule a status or a message; they decide where neither does, as inside a stream.
-GENERIC_CODES = _by_code(
-    {
-        AUTH: "permission_error permission_denied permission_denied_error access_denied_exception forbidden",
-        MODEL_GONE: "not_found not_found_error",
-        REFUSED: """
-            invalid_request invalid_request_error invalid_argument bad_request bad_request_error
-            validation_error validation_exception unprocessable_entity_error failed_precondition out_of_range
-        """,
-        TOO_MUCH_ASKED: "request_too_large",
-        SERVER_ERROR: "api_error internal internal_error upstream_error",
-    }
-)
 
 # --- What was raised ------------------------------------------------------------------------------------------
 
@@ -345,6 +288,7 @@ EXCEPTIONS: tuple[ExceptionRule, ...] = (
     _raised("MemoryError PoolTimeout", LOCAL),
     _raised("ResponseTooLarge", TOO_LARGE),
     _raised("UnaskableModel", UNASKABLE),
+    _raised("CredentialsUnavailable", AUTH),
     _raised("TokenRefused", NO_GOOGLE_TOKEN),
     _raised("TokenUnavailable", GOOGLE_TOKEN_LATE),
     _raised("gaierror herror ClientConnectorDNSError", DNS),

@@ -1,17 +1,18 @@
 """The error taxonomy: evidence of a failure in, its kind, cause, stage and advice out.
 
 Everything here is pure and total: no I/O, no SDK, no exception for any input. What no rule knows is ``unknown``, with
-its evidence. Where the parts are: the vocabulary and the advice in `error_kinds`, the rules as data in `error_rules`,
-the reading of exceptions in `error_evidence` and of bodies in `error_bodies`, text in `error_text`.
+its evidence. Where the parts are: the vocabulary and the advice in `error_kinds`, the rules as data in `error_rules`
+and `error_codes`, the reading of exceptions in `error_evidence` and of bodies in `error_bodies`, text in `error_text`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import get_args
 
 import msgspec
 
+from llmbench import error_codes as codes
 from llmbench import error_rules as rules
 from llmbench.error_bodies import (
     ErrorBody,
@@ -89,7 +90,7 @@ def classify(evidence: Evidence) -> Classification:
     verdict = _verdict(evidence)
     cause = "stream_error" if _is_in_stream(evidence) and verdict.kind not in ("local", "internal") else verdict.cause
     return Classification(
-        kind=verdict.kind, cause=cause, stage=_stage(evidence, verdict), advice=_advice(evidence.provider, verdict)
+        kind=verdict.kind, cause=cause, stage=_stage(evidence, verdict), advice=_advice(evidence, verdict)
     )
 
 
@@ -132,16 +133,16 @@ def _by_firm_status(evidence: Evidence) -> Verdict | None:
 
 
 def _by_code(evidence: Evidence) -> Verdict | None:
-    return _look_up(rules.CODES, evidence)
+    return _look_up(codes.CODES, evidence)
 
 
 def _by_generic_code(evidence: Evidence) -> Verdict | None:
-    return _look_up(rules.GENERIC_CODES, evidence)
+    return _look_up(codes.GENERIC_CODES, evidence)
 
 
 def _look_up(table: Mapping[str, Verdict], evidence: Evidence) -> Verdict | None:
     """Return what the table says of the code or, if nothing, of the type."""
-    labels = (rules.canonical(label) for label in (evidence.code, evidence.type) if label)
+    labels = (codes.canonical(label) for label in (evidence.code, evidence.type) if label)
     return next((table[label] for label in labels if label in table), None)
 
 
@@ -168,9 +169,13 @@ def _by_message(evidence: Evidence) -> Verdict | None:
     return _by_wording(rules.NO_STATUS, evidence.message)
 
 
-def _by_wording(status: int, message: str) -> Verdict | None:
+def _by_vague_message(evidence: Evidence) -> Verdict | None:
+    return _by_wording(rules.NO_STATUS, evidence.message, rules.VAGUE_MESSAGES)
+
+
+def _by_wording(status: int, message: str, table: Sequence[rules.MessageRule] = rules.MESSAGES) -> Verdict | None:
     text = message[:_WORDING_LIMIT].replace("\u2019", "'")  # AWS writes isn't with a typographic apostrophe
-    matching = (rule.verdict for rule in rules.MESSAGES if status in rule.statuses and rule.pattern.search(text))
+    matching = (rule.verdict for rule in table if status in rule.statuses and rule.pattern.search(text))
     return next(matching, None)
 
 
@@ -212,6 +217,7 @@ _JUDGES: tuple[Callable[[Evidence], Verdict | None], ...] = (
     _by_exception,
     _by_message,
     _by_generic_code,
+    _by_vague_message,
 )
 
 
@@ -223,7 +229,8 @@ def _stage(evidence: Evidence, verdict: Verdict) -> Stage:
     return "validate" if evidence.phase == "validate" or verdict.kind in _INVALID else "generate"
 
 
-def _advice(provider: str, verdict: Verdict) -> str:
+def _advice(evidence: Evidence, verdict: Verdict) -> str:
+    provider = evidence.provider
     own = PROVIDER_ADVICE.get(provider, {})
     advice = (
         verdict.advice
@@ -232,4 +239,4 @@ def _advice(provider: str, verdict: Verdict) -> str:
         or CAUSE_ADVICE.get((verdict.kind, verdict.cause))
         or KIND_ADVICE[verdict.kind]
     )
-    return advice.replace("{provider}", provider)
+    return advice.replace("{provider}", provider).replace("{profile}", evidence.profile)

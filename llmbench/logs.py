@@ -182,8 +182,9 @@ def _write_lines(lines: queue.Queue[logging.LogRecord | None], target: _Lines) -
 def logging_to(
     stream: TextIO, *, json: bool, level: int = logging.INFO, redact: Callable[[str], str] = redact_patterns
 ) -> Iterator[None]:
-    """Send llmbench's log lines to ``stream`` from a thread of their own, until the block ends.
+    """Send log lines to ``stream`` from a thread of their own, until the block ends.
 
+    They are llmbench's from ``level`` on, and other packages' warnings, which would else go to stderr as they are.
     Every line passes through ``redact``: an exception's text may quote a key, and a traceback may, too.
     What is still to be written then gets a few seconds, for a reader may be stuck.
     """
@@ -191,19 +192,21 @@ def logging_to(
     lines: queue.Queue[logging.LogRecord | None] = queue.Queue(_QUEUED_LINES)
     handler = _NeverWaiting(lines)
     writer = threading.Thread(target=_write_lines, args=(lines, target), name="log writer", daemon=True)
-    root = logging.getLogger("llmbench")
-    before = root.level, root.propagate
-    root.setLevel(level)
-    root.propagate = False
-    root.addHandler(handler)
+    own, others = logging.getLogger("llmbench"), logging.getLogger()
+    before = own.level, own.propagate
+    own.setLevel(level)
+    own.propagate = False
+    own.addHandler(handler)
+    others.addHandler(handler)
     stream.flush()
     writer.start()
     try:
         yield
     finally:
-        root.removeHandler(handler)
-        root.setLevel(before[0])
-        root.propagate = before[1]
+        others.removeHandler(handler)
+        own.removeHandler(handler)
+        own.setLevel(before[0])
+        own.propagate = before[1]
         _finish(writer, lines, target, handler.dropped)
 
 

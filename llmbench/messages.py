@@ -104,6 +104,7 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     display_name: str | None = None
     region: str | None = None
+    model_region: str | None = None
     generated_output_tokens: int | None = None
     visible_output_tokens: int | None = None
     reasoning_tokens: int | None = None
@@ -165,6 +166,7 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     display_name: str | None = None
     region: str | None = None
+    model_region: str | None = None
     retry_after: float | None = None
     request_id: str | None = None
     exc_type: str | None = None

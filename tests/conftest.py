@@ -9,7 +9,18 @@ import pytest
 
 from llmbench.measure.loopwatch import BACKEND_OPTIONS
 from llmbench.simulator import SpawnedSimulator, spawn_simulator
+from tests.clouds import aws_environment, google_environment
 from tests.stores.mongod import Mongod, running
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--long", action="store_true", help="do far more of what is done at random moments")
+
+
+@pytest.fixture(scope="session")
+def long(request: pytest.FixtureRequest) -> bool:
+    """Whether this session may take its time."""
+    return bool(request.config.getoption("--long"))
 
 
 @pytest.fixture(scope="session")
@@ -30,3 +41,12 @@ def mongod(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mongod]:
     """A MongoDB server that all tests share; use a database of your own."""
     with running(tmp_path_factory.mktemp("mongod")) as server:
         yield server
+
+
+@pytest.fixture(scope="module")
+def clouds(simulator: SpawnedSimulator) -> Iterator[None]:
+    """For a module: a machine with credentials of the clouds that the simulator takes, none of the developer's."""
+    with pytest.MonkeyPatch.context() as patch:
+        aws_environment(patch)
+        google_environment(patch, simulator.url)
+        yield

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmbench import error_rules
+from llmbench import error_codes, error_rules
 from llmbench.error_kinds import CAUSE_ADVICE, KIND_ADVICE, KIND_SEVERITY, PROVIDER_ADVICE, Verdict
 from llmbench.errors import (
     CAUSES,
@@ -264,7 +264,11 @@ def test_every_advice_is_one_clause() -> None:
     of_providers = [text for advice in PROVIDER_ADVICE.values() for text in advice.values()]
     texts = [*KIND_ADVICE.values(), *CAUSE_ADVICE.values(), *of_providers, *filter(None, (v.advice for v in verdicts))]
 
-    faulty = [text for text in texts if text.endswith(".") or "{" in text.replace("{provider}", "") or ". " in text]
+    faulty = [
+        text
+        for text in texts
+        if text.endswith(".") or "{" in text.replace("{provider}", "").replace("{profile}", "") or ". " in text
+    ]
 
     assert len(texts) > len(KINDS)
     assert faulty == []
@@ -292,7 +296,7 @@ def test_severity_says_how_far_a_kind_reaches(kinds: tuple[str, ...], expected: 
 
 def test_no_code_is_both_specific_and_generic() -> None:
     """A code stands in one table only, so the order of the tables can't hide one of its meanings."""
-    assert error_rules.CODES.keys() & error_rules.GENERIC_CODES.keys() == set()
+    assert error_codes.CODES.keys() & error_codes.GENERIC_CODES.keys() == set()
 
 
 def test_importing_the_taxonomy_loads_no_sdk() -> None:

@@ -127,6 +127,20 @@ class TestLines:
             "message": "3 models",
         }
 
+    def test_other_packages_warn_through_the_log(self) -> None:
+        """An SDK's warning and its traceback are a line like any other, redacted; its small talk is left out."""
+        out = io.StringIO()
+        key = "sk-canary-0123456789abcdef"
+        with logging_to(out, json=True, redact=Redactor([key]).redact):
+            sdk = logging.getLogger("botocore.credentials")
+            sdk.info("looking for credentials")
+            sdk.warning("the profile's key %s was refused", key, exc_info=error_of(f"no {key} here"))
+        (line,) = parsed(out.getvalue())
+
+        assert line["level"] == "warning"
+        assert "was refused" in line["message"]
+        assert key not in out.getvalue()
+
     def test_long_messages_are_cut(self) -> None:
         """A provider that sends a megabyte of error text fills no log."""
         out = io.StringIO()
@@ -186,12 +200,12 @@ class TestWriting:
         assert (root.level, root.propagate, list(root.handlers), threading.active_count()) == before
 
     def test_what_is_below_the_level_is_left_out(self) -> None:
-        """A bench shows warnings only; other libraries' loggers are not shown at all."""
+        """A bench shows warnings only."""
         out = io.StringIO()
         with logging_to(out, json=False, level=logging.WARNING):
             logger.info("quiet")
             logger.warning("loud")
-            logging.getLogger("httpx2").warning("foreign")
+            logging.getLogger("httpx2").info("quiet as well")
 
         assert out.getvalue().count("\n") == 1
         assert "warning: loud" in out.getvalue()

@@ -1,9 +1,10 @@
 """One run: connect, send, time the stream, judge it. Exactly one outcome comes of it, whatever happens.
 
-1. The connection is made, outside of both the gate and the measured time.
-2. In its turn at the start gate the SDK builds, signs and sends the request.
-3. The response's body goes, stamped, into a `StreamTimer` in the event loop's reader callback.
-4. The figures are judged; a Sample or a Failure is made of them.
+1. The request is laid out, and credentials are renewed within a limit of their own. Then the profile's limit begins.
+2. The connection is made, outside of both the gate and the measured time.
+3. In its turn at the start gate the SDK builds, signs and sends the request.
+4. The response's body goes, stamped, into a `StreamTimer` in the event loop's reader callback.
+5. The figures are judged; a Sample or a Failure is made of them.
 """
 
 from __future__ import annotations
@@ -57,17 +58,18 @@ class Attempt:
         self._timer: StreamTimer | None = None
 
     async def run(self) -> Outcome:
-        profile = self._job.profile
+        seconds = self._job.profile.timeout_seconds
+        total = anyio.CancelScope()
         try:
-            with anyio.fail_after(profile.timeout_seconds) as total:
-                await self._converse()
+            prepared = self._prepare()
+            await self._provider.renew()
+            total.deadline = anyio.current_time() + seconds
+            with total:
+                await self._converse(prepared)
+            if total.cancelled_caught:
+                late = TimeoutError(f"the run took longer than {seconds:g} s")
+                return self._failure(self._evidence(late, limit="total"), late)
             return self._judge()
-        except TimeoutError as error:
-            if not total.cancelled_caught:
-                return self._failure(self._evidence(error), error)
-            message = f"the run took longer than {profile.timeout_seconds:g} s"
-            evidence = self._evidence(error, limit="total")
-            return self._failure(msgspec.structs.replace(evidence, message=message), error)
         except Exception as error:  # noqa: BLE001  the seam where everything that can go wrong becomes one outcome
             return self._failure(self._evidence(error), error)
 
@@ -76,10 +78,14 @@ class Attempt:
         message = "the run was cut off: llmbench was stopping or restarting its lane"
         return self._failure(self._fault("cancelled", message))
 
-    async def _converse(self) -> None:
+    def _prepare(self) -> Prepared:
         profile = self._job.profile
         prompt = f"[{secrets.token_hex(8)}] {profile.prompt}"
-        prepared = self._prepared = self._provider.prepare(self._job.model, profile, prompt)
+        self._prepared = self._provider.prepare(self._job.model, profile, prompt)
+        return self._prepared
+
+    async def _converse(self, prepared: Prepared) -> None:
+        profile = self._job.profile
         timer = self._timer = StreamTimer(prepared.decoder(), self._on_text)
         limits = Limits(connect=profile.connect_timeout_seconds, idle=profile.idle_timeout_seconds)
         async with self._provider.exchange(limits) as exchange:
@@ -165,6 +171,7 @@ class Attempt:
             started=self._started,
             ended=self._clock.now(),
             endpoint=self._prepared.endpoint if self._prepared is not None else self._provider.endpoint,
+            model_region=self._prepared.region if self._prepared is not None else None,
             mode=self._prepared.mode if self._prepared is not None else "none",
             temperature=self._prepared.temperature if self._prepared is not None else None,
             reasoning_effort=self._prepared.reasoning_effort if self._prepared is not None else None,
@@ -181,6 +188,7 @@ class Attempt:
     def _failure(
         self, evidence: Evidence, error: Exception | None = None, *, measured: Measurement | None = None
     ) -> Outcome:
+        evidence = msgspec.structs.replace(evidence, profile=self._job.profile.id)
         verdict = classify(evidence)
         trace = "".join(traceback.format_exception(error)) if error is not None and verdict.kind == "internal" else None
         return failure(

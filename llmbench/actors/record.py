@@ -46,6 +46,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     started: datetime
     ended: datetime
     endpoint: str
+    model_region: str | None
     mode: str
     temperature: float | None
     reasoning_effort: str | None
@@ -140,6 +141,7 @@ def _common(run: Run, runner: Runner) -> dict[str, Any]:
         "sample_role": job.role,
         "runner_id": runner.id,
         "region": runner.region,
+        "model_region": run.model_region,
         "llmbench_version": __version__,
         "endpoint": run.endpoint,
     }

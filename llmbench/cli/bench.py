@@ -242,6 +242,10 @@ def _remarks(result: ModelResult) -> str:
     remarks = [f"{count} {kind}" for kind, count in result.failures.items()]
     if not result.runs:
         remarks.append("not run")
-    if result.coarse:
-        remarks.append(f"{result.coarse} coarse")
+    counts = (
+        (result.budget_exhausted, "budget_exhausted"),
+        (result.counted_by_chunks, "counted by chunks"),
+        (result.coarse, "coarse"),
+    )
+    remarks += [f"{count} {what}" for count, what in counts if count]
     return ", ".join(remarks)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import resource
 import signal
@@ -29,6 +30,8 @@ STORE_PATIENCE_SECONDS = 60.0
 _SWITCH_SECONDS = 0.0005
 """How long a thread (the store's, the log's) may keep the interpreter while the event loop wants it; Python's own
 default is ten times as long."""
+
+logger = logging.getLogger("llmbench.engine")
 
 
 def choose_providers(config: Config, names: Sequence[str] | None) -> list[ResolvedProvider]:
@@ -77,34 +80,46 @@ def working_lanes(lanes: Sequence[Lane]) -> list[Lane]:
 async def warm_up(lanes: Iterable[Lane]) -> None:
     """Import the SDKs and have each do its first-call work, before anything is measured.
 
-    A provider that turns out to be unusable is left to its lane, which says so.
+    A provider that turns out to be unusable, or that meets a bug, is left to its lane, which says so when it starts.
     """
     by_kind = {lane.settings.kind: lane for lane in lanes}
     load_sdks(by_kind)
     for lane in by_kind.values():
-        provider = lane.open()
         try:
-            await provider.warm_up()
-        except Unusable:
-            continue
-        finally:
-            await provider.close()
+            await _warm_up(lane)
+        except Exception:
+            logger.exception("%s could not be warmed up", lane.settings.name)
+
+
+async def _warm_up(lane: Lane) -> None:
+    provider = lane.open()
+    try:
+        await provider.warm_up()
+    except Unusable:
+        return
+    finally:
+        await provider.close()
 
 
 async def missing_credentials(providers: Iterable[ResolvedProvider]) -> list[str]:
     """Return a sentence for each provider that takes its credentials from this machine and finds none."""
-    problems = []
     clouds = [settings for settings in providers if settings.kind in CLOUD_KINDS]
     load_sdks({settings.kind for settings in clouds})
-    for settings in clouds:
-        provider = open_provider(settings, None)
-        try:
-            await provider.check()
-        except Unusable as error:
-            problems.append(f"{settings.name}: {error}")
-        finally:
-            await provider.close()
-    return problems
+    problems = [(settings.name, await _problem(settings)) for settings in clouds]
+    return [f"{name}: {problem}" for name, problem in problems if problem is not None]
+
+
+async def _problem(settings: ResolvedProvider) -> str | None:
+    provider = open_provider(settings, None)
+    try:
+        await provider.check()
+    except Unusable as error:
+        return str(error)
+    except Exception as error:  # noqa: BLE001  a bug at one provider, which is told and keeps no other from its check
+        return f"its credentials can't be looked for ({type(error).__name__}: {error}): correct them"
+    finally:
+        await provider.close()
+    return None
 
 
 def runner_of(config: Config, env: Mapping[str, str]) -> Runner:

@@ -97,7 +97,12 @@ async def change(config: Config, store: Store, options: argparse.Namespace) -> i
 
 
 def _changes(options: argparse.Namespace) -> ModelChanges:
-    """Return what the options ask for; ``none`` takes a value away."""
+    """Return what the options ask for; ``none`` takes a value away. Raises CommandError for an empty one."""
+    for name in ("profile", "region", "display_name"):
+        if getattr(options, name) == "":
+            raise CommandError(
+                f"--{name.replace('_', '-')} is empty: give a value, or '{_NONE}' to take the present one away"
+            )
     changes = ModelChanges()
     if options.profile is not None:
         changes["profile"] = _value(options.profile)
@@ -109,14 +114,16 @@ def _changes(options: argparse.Namespace) -> ModelChanges:
 
 
 def _value(text: str) -> str | None:
-    return None if text in (_NONE, "") else text
+    return None if text == _NONE else text
 
 
 def _check_changes(config: Config, model: Model, changes: ModelChanges) -> None:
     if (profile := changes.get("profile")) is not None:
         check_profile(config, profile)
-    if (region := changes.get("region")) is not None:
-        _check_region(config, model, region)
+    if "region" in changes:
+        if (region := changes["region"]) is not None:
+            _check_region(config, model, region)
+        _check_id(config, model, region)
 
 
 def _check_region(config: Config, model: Model, region: str) -> None:
@@ -127,6 +134,15 @@ def _check_region(config: Config, model: Model, region: str) -> None:
     _, wrong = check_text(region, CloudRegion)
     if wrong is not None:
         raise CommandError(f"--region {wrong}")
+
+
+def _check_id(config: Config, model: Model, region: str | None) -> None:
+    """Raise CommandError if the id is wrong where the model would be called now, unless it was forced in."""
+    moved = msgspec.structs.replace(model, region=region)
+    finding = finding_of(config, moved)
+    forced = (model.notes or "").startswith(FORCED)
+    if finding is not None and finding.problem == "wrong_id" and not forced:
+        raise CommandError(sentence(moved, finding))
 
 
 async def enable(config: Config, store: Store, options: argparse.Namespace) -> int:

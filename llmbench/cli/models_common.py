@@ -13,9 +13,8 @@ from llmbench.cli.context import profile_name, unknown_model_error
 from llmbench.cli.exits import CommandError
 from llmbench.config import Config, UnknownProfile, UnknownProvider
 from llmbench.messages import Model
+from llmbench.providers.presets import AWS_REGION_VARIABLES, first_set
 from llmbench.stores.base import ModelHistory, Store, UnknownModel
-
-_AWS_REGIONS = ("AWS_REGION", "AWS_DEFAULT_REGION")
 
 
 async def find_model(config: Config, store: Store, options: argparse.Namespace) -> Model:
@@ -52,8 +51,9 @@ def finding_of(config: Config, model: Model, env: Mapping[str, str] | None = Non
     env = os.environ if env is None else env
     region = model.region or provider.model_regions.get(model.model_id) or provider.region
     if region is None and provider.kind == "bedrock":
-        region = next((env[name] for name in _AWS_REGIONS if env.get(name)), None)
-    return judge(provider.kind, model.model_id, region)
+        found = first_set(AWS_REGION_VARIABLES, env)
+        region = found[1] if found is not None else None
+    return judge(provider.kind, model.model_id, region, model.request)
 
 
 def sentence(model: Model, finding: Finding) -> str:
@@ -62,7 +62,9 @@ def sentence(model: Model, finding: Finding) -> str:
 
 
 def advice(model: Model, finding: Finding) -> str:
-    return "choose one that chats" if finding.right is None else f"use {model.provider}/{finding.right}"
+    if finding.right is not None:
+        return f"use {model.provider}/{finding.right}"
+    return "choose one that chats" if finding.problem == "unfit" else "choose another"
 
 
 def effective_profile(config: Config, model: Model) -> str | None:

@@ -52,31 +52,32 @@ async def show(config: Config, store: Store, options: argparse.Namespace) -> int
 
 async def _detail(config: Config, store: Store, model: Model) -> Detail:
     own = OutcomeQuery(provider=model.provider, model=model.model_id, limit=_LAST)
+    profile = effective_profile(config, model)
     pasts = {key_of(past): past for past in await store.history()}
     return Detail(
         model=model,
-        effective_profile=effective_profile(config, model),
+        effective_profile=profile,
         history=pasts.get(key_of(model), no_past(model)),
         outcomes=await store.outcomes(own),
-        errors=await _errors(store, model),
+        errors=await _errors(store, model, profile or "default"),
     )
 
 
-async def _errors(store: Store, model: Model) -> list[KnownError]:
+async def _errors(store: Store, model: Model, profile: str) -> list[KnownError]:
     query = OutcomeQuery(provider=model.provider, model=model.model_id, kind="failures", limit=_ADVISED)
     failures = [failure for failure in await store.outcomes(query) if isinstance(failure, Failure)]
     given = {failure.fingerprint: failure.advice for failure in reversed(failures)}
     return [
-        KnownError(error=error, advice=given.get(error.fingerprint) or _advice(error))
+        KnownError(error=error, advice=given.get(error.fingerprint) or _advice(error, profile))
         for error in await store.rollups()
         if (error.provider.lower(), error.model_name.lower()) == key_of(model)
     ]
 
 
-def _advice(error: ErrorRollup) -> str:
+def _advice(error: ErrorRollup, profile: str) -> str:
     """Return the general advice for an error that is too old for its failures to be looked through."""
     general = (advice for kind, advice in KIND_ADVICE.items() if kind == error.error_kind)
-    return next(general, KIND_ADVICE["unknown"]).replace("{provider}", error.provider)
+    return next(general, KIND_ADVICE["unknown"]).replace("{provider}", error.provider).replace("{profile}", profile)
 
 
 def _print_detail(detail: Detail) -> None:

@@ -268,6 +268,9 @@ def _simulate(commands: Any) -> None:
     simulate = _add(commands, "simulate", "serve simulated providers on this machine")
     simulate.add_argument("--port", type=port, default=8788, metavar="N", help="port (default 8788; 0: any free one)")
     simulate.add_argument("--record", type=path, metavar="FILE", help="write each request seen as a line of JSON")
+    simulate.add_argument(
+        "--credentials", type=path, metavar="FOLDER", help="write credentials for Bedrock and Vertex into this folder"
+    )
     simulate.add_argument("--menu", action="store_true", help="list the words that a model's name may hold, and end")
     simulate.add_argument("--tls-cert", type=path, metavar="FILE", help="certificate chain (PEM), for https")
     simulate.add_argument("--tls-key", type=path, metavar="FILE", help="its private key (PEM)")

@@ -28,7 +28,16 @@ T = TypeVar("T")
 
 # These carry credentials, which a configuration file must not hold.
 _SECRET_HEADERS = frozenset(
-    ("authorization", "proxy-authorization", "cookie", "x-api-key", "api-key", "x-goog-api-key", "x-auth-token")
+    (
+        "authorization",
+        "proxy-authorization",
+        "cookie",
+        "x-api-key",
+        "api-key",
+        "x-goog-api-key",
+        "x-auth-token",
+        "x-amz-security-token",
+    )
 )
 # These belong to the transport: another value would break the request or what is measured of it.
 _TRANSPORT_HEADERS = frozenset(

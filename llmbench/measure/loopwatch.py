@@ -36,6 +36,8 @@ class LoopWatch(selectors.DefaultSelector):
         self.blind_since_ns = self._returned_ns
         """Bytes that are read in this iteration of the loop did not arrive before this time, apart from those
         that were left unread on purpose (`perf_counter_ns`)."""
+        self.idle_ns = 0
+        """When the loop last had nothing to do (`perf_counter_ns`)."""
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         called = perf_counter_ns()
@@ -47,6 +49,8 @@ class LoopWatch(selectors.DefaultSelector):
         waited = timeout != 0 and not queued and returned - called > _WAITED_NS + _LISTED_NS * len(ready)
         self.blind_since_ns = returned if waited else self._returned_ns
         self._returned_ns = returned
+        if waited:
+            self.idle_ns = returned
         return ready
 
     def _note_absence(self, end_ns: int, absence_ns: int) -> None:

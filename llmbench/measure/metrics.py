@@ -163,8 +163,8 @@ def _token_figures(timer: StreamTimer, generate_time: float, written_ns: int) ->
 
 
 def _visible_tokens(timer: StreamTimer, output: int | None, reasoning: int | None) -> int | None:
-    """Reported output less reported reasoning; unknown where reasoning was streamed but not counted."""
-    if output is None or (reasoning is None and timer.first_reasoning_ns is not None):
+    """Reported output less reported reasoning; unknown where the model reasoned and nothing counted it."""
+    if output is None or (reasoning is None and timer.reasoned):
         return None
     return output - (reasoning or 0) if (reasoning or 0) <= output else output
 

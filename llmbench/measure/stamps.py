@@ -8,6 +8,7 @@ All times are `time.perf_counter_ns`.
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
 import socket
 import ssl
@@ -119,6 +120,7 @@ class _Stamping:
         if kernel_stamps_available():
             self.anchor = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
             self.anchor.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+            atexit.register(self.anchor.close)
 
 
 _stamping: _Stamping | None = None

@@ -16,6 +16,7 @@ from llmbench.wire.events import (
     End,
     Event,
     Finish,
+    HiddenReasoning,
     Identity,
     Malformed,
     ProviderTimings,
@@ -42,6 +43,8 @@ class StreamTimer:
         self.visible_chars: list[int] = []
         self.first_reasoning_ns: int | None = None
         self.reasoning_chars = 0
+        self.hidden_reasoning = False
+        """The model reasoned, in part or in whole without showing it."""
         self.usage: Usage | None = None
         self.identity = Identity()
         self.finish_reason: str | None = None
@@ -67,6 +70,11 @@ class StreamTimer:
         self._first_read: Read | None = None
         self._in_read = 0
         self._visible_before = False
+
+    @property
+    def reasoned(self) -> bool:
+        """Whether the stream said that the model reasoned, apart from any count."""
+        return self.first_reasoning_ns is not None or self.hidden_reasoning
 
     @property
     def unknown_events(self) -> int:
@@ -142,6 +150,9 @@ class StreamTimer:
             self.first_reasoning_ns = read.stamp_ns
         self.reasoning_chars += len(event.text)
 
+    def _on_hidden_reasoning(self, read: Read, event: HiddenReasoning) -> None:
+        self.hidden_reasoning = True
+
     def _on_usage(self, read: Read, event: Usage) -> None:
         self.usage = _merged(self.usage, event)
 
@@ -169,6 +180,7 @@ class StreamTimer:
 _HANDLERS: dict[type[Event], Callable[[StreamTimer, Read, Any], None]] = {
     TextDelta: StreamTimer._on_text_delta,  # noqa: SLF001  the table belongs to the class
     ReasoningDelta: StreamTimer._on_reasoning,  # noqa: SLF001
+    HiddenReasoning: StreamTimer._on_hidden_reasoning,  # noqa: SLF001
     Usage: StreamTimer._on_usage,  # noqa: SLF001
     Identity: StreamTimer._on_identity,  # noqa: SLF001
     Finish: StreamTimer._on_finish,  # noqa: SLF001

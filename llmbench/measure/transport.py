@@ -14,15 +14,18 @@ import functools
 import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
+from time import perf_counter_ns
 
 import anyio
 import certifi
 import httpx2
 
 from llmbench.measure.exchange import Exchange, Limits, current_exchange
+from llmbench.measure.loopwatch import current_watch
 
 _SHUT_FOR_TURNS = 2
 _SHUT_AT_MOST = 0.05  # a turn that took longer was waiting for the network, and the loop was free meanwhile
+_LOOK_AGAIN = 0.001
 _HANDSHAKES_AT_ONCE = 8
 """A TLS handshake keeps the loop busy for about a millisecond; many at a time would keep it from its streams."""
 
@@ -44,7 +47,8 @@ class StartGate:
 
     Jobs that become ready together would otherwise keep the loop from its sockets for as long as all their requests
     take to build, and the first tokens of the early ones would queue behind the requests of the late ones. After each
-    turn the gate stays shut for twice as long as the turn took, so that streams always have most of the loop's time.
+    turn the gate stays shut for twice as long as the turn took, and until the loop has caught up with its streams, a
+    twentieth of a second at most; so they always have most of the loop's time.
     """
 
     def __init__(self) -> None:
@@ -68,13 +72,21 @@ class StartGate:
             if exchange.on_request_written is not None:
                 exchange.on_request_written = None
                 shut = min(_SHUT_FOR_TURNS * (loop.time() - begun), _SHUT_AT_MOST)
-                loop.call_later(shut, self._turn.release)
+                loop.call_later(shut, self._open, perf_counter_ns(), loop.time() + _SHUT_AT_MOST)
 
         exchange.on_request_written = pass_on
         try:
             yield
         finally:
             pass_on()
+
+    def _open(self, shut_ns: int, latest: float) -> None:
+        """Open once the loop has had nothing to do since the gate was shut, or at ``latest`` on the loop's clock."""
+        loop = asyncio.get_running_loop()
+        if current_watch().idle_ns > shut_ns or loop.time() >= latest:
+            self._turn.release()
+        else:
+            loop.call_later(_LOOK_AGAIN, self._open, shut_ns, latest)
 
 
 class _Body(httpx2.AsyncByteStream):

@@ -44,7 +44,7 @@ def _ended_properly(timer: StreamTimer, mode: str) -> bool:
 
 def _budget_exhausted(timer: StreamTimer, measured: Measurement) -> bool:
     """A reasoning model spent its whole budget before any visible text."""
-    reasoned = (measured.reasoning_tokens or 0) > 0 or timer.first_reasoning_ns is not None
+    reasoned = (measured.reasoning_tokens or 0) > 0 or timer.reasoned
     return reasoned and timer.finish_reason in _BUDGET_WORDS
 
 

@@ -33,6 +33,8 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
 
     mode: str
     endpoint: str
+    region: str | None = None
+    """The cloud's region that the model is called in."""
     temperature: float | None
     reasoning_effort: str | None = None
     decoder: Callable[[], Decoder]
@@ -58,11 +60,17 @@ class Provider(Protocol):
         """Make sure that credentials are at hand, without asking the API. Raises `Unusable`."""
         ...
 
-    async def connect(self, exchange: Exchange, prepared: Prepared) -> None:
-        """Renew what credentials need renewing, then connect to the host that the request goes to.
+    async def renew(self) -> None:
+        """Renew what credentials need renewing soon, before each run and outside of its time and limits.
 
-        Nothing of it counts as the request's time. Raises httpx2.ConnectError, httpx2.ConnectTimeout, and what the
-        SDK raises for credentials that can't be had.
+        It has a limit of its own. Raises what the provider has for credentials that can't be had.
+        """
+        ...
+
+    async def connect(self, exchange: Exchange, prepared: Prepared) -> None:
+        """Connect to the host that the request goes to, with nothing of it counted as the request's time.
+
+        Raises httpx2.ConnectError and httpx2.ConnectTimeout.
         """
         ...
 
@@ -104,6 +112,20 @@ def without_environment(*names: str) -> Iterator[None]:
         yield
     finally:
         os.environ.update(hidden)
+
+
+def merged(request: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a request with changes laid over it, at any depth; a null takes out what is there."""
+    found = dict(request)
+    for key, value in changes.items():
+        present = found.get(key)
+        if value is None:
+            found.pop(key, None)
+        elif isinstance(value, Mapping):
+            found[key] = merged(present if isinstance(present, Mapping) else {}, value)
+        else:
+            found[key] = value
+    return found
 
 
 def body_overrides(model: Model) -> Mapping[str, Any]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import AsyncIterator, Callable, Mapping
+import os
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, NamedTuple
 
@@ -15,20 +15,26 @@ from llmbench.measure.exchange import Exchange, Limits
 from llmbench.measure.transport import StampedTransport
 from llmbench.messages import Model, Profile
 from llmbench.providers.aws_credentials import (
-    BEARER_VARIABLE,
-    TROUBLE,
+    Bearer,
     CredentialChain,
+    CredentialsUnavailable,
     Keys,
-    bearer_token,
-    region_of_environment,
+    bearer,
     region_of_profile,
-    why_unusable,
 )
 from llmbench.providers.aws_session import CannedSession, endpoint_of, open_client
-from llmbench.providers.base import WARM_UP_URL, Prepared, Unusable, body_overrides
+from llmbench.providers.base import WARM_UP_URL, Prepared, Unusable, body_overrides, merged
+from llmbench.providers.bedrock_reasoning import (
+    FIELDS,
+    TEMPERATURE,
+    Fields,
+    at,
+    effort_of,
+    excludes_temperature,
+    reasoning_fields,
+)
+from llmbench.providers.presets import AWS_REGION_VARIABLES, first_set
 from llmbench.wire.bedrock_converse import ConverseDecoder
-
-Fields = dict[str, Any]
 
 _REFUSED_KEYS = frozenset(
     {
@@ -42,40 +48,10 @@ _REFUSED_KEYS = frozenset(
 """Error codes that blame the keys themselves, and not what they may do."""
 
 
-class _Reasoning(NamedTuple):
-    """How the models of a family, known by their ids, are asked to reason."""
-
-    ids: re.Pattern[str]
-    ask: Callable[[str], Fields]
-
-
-# Sources: the Bedrock user guide, "Adaptive thinking"; the Nova 2 guide, "Extended thinking"; OpenAI's model card. Of
-# Claude, the versions up to 4.5 don't think adaptively; DeepSeek-R1 always reasons. What is not here is asked nothing.
-_OLDER_CLAUDE = r"(?:v\d|instant|3|(?:opus|sonnet|haiku)-4(?:-[015])?-20\d{6})"
-_REASONING = (
-    _Reasoning(
-        re.compile(rf"\banthropic\.claude-(?!{_OLDER_CLAUDE})"),
-        lambda effort: {"thinking": {"type": "adaptive"}, "output_config": {"effort": effort}},
-    ),
-    _Reasoning(
-        re.compile(r"\bamazon\.nova-2-"),
-        lambda effort: {"reasoningConfig": {"type": "enabled", "maxReasoningEffort": effort}},
-    ),
-    _Reasoning(re.compile(r"\bopenai\.gpt-oss-"), lambda effort: {"reasoning_effort": effort}),
-)
-
-
-_MORE = "additionalModelRequestFields"
-_TEMPERATURE = ("inferenceConfig", "temperature")
-_THINKING = (_MORE, "thinking", "type")
-_NOVA_EFFORT = (_MORE, "reasoningConfig", "maxReasoningEffort")
-_EFFORTS = ((_MORE, "output_config", "effort"), _NOVA_EFFORT, (_MORE, "reasoning_effort"))
-
-
 class _Client(NamedTuple):
-    """A client of one region, with what it signs with (None: a bearer token)."""
+    """A client of one region, with what its requests are made good with."""
 
-    keys: Keys | None
+    credentials: Keys | Bearer
     scope: AsyncExitStack
     api: Any
 
@@ -88,10 +64,17 @@ class Bedrock:
         self._settings = settings
         self._transport = StampedTransport(ca_file=settings.ca_file, kernel=kernel)
         self._chain = CredentialChain()
-        self._keys: Keys | None = None
+        self._credentials: Keys | Bearer | None = None
         self._clients: dict[str, _Client] = {}
-        self._region = settings.region or region_of_environment()
+        self._region, self._region_source = self._named_region()
         self.endpoint = self._endpoint(self._region)
+
+    def _named_region(self) -> tuple[str | None, str]:
+        """Return the region that is set, None if that of the profile counts, and where to correct it."""
+        if self._settings.region is not None:
+            return self._settings.region, f"region under [providers.{self.name}]"
+        found = first_set(AWS_REGION_VARIABLES, os.environ)
+        return (found[1], found[0]) if found is not None else (None, "the profile's region in ~/.aws/config")
 
     def _endpoint(self, region: str | None) -> str:
         return self._settings.base_url or (endpoint_of(region) if region else "")
@@ -99,7 +82,7 @@ class Bedrock:
     async def warm_up(self) -> None:
         """Load the API's model, and have one good answer and one refusal parsed."""
         keys = Keys("warm-up", "warm-up", None)
-        async with open_client("us-east-1", WARM_UP_URL, keys, CannedSession) as client:
+        async with open_client("us-east-1", WARM_UP_URL, keys, {}, CannedSession) as client:
             for _ in range(2):
                 await _warm_up(client)
 
@@ -109,33 +92,27 @@ class Bedrock:
     async def check(self) -> None:
         try:
             self._region = self._region or await region_of_profile()
-            await self._renew()
-        except TROUBLE as error:
-            raise Unusable(why_unusable(error)) from error
+            await self.renew()
+        except CredentialsUnavailable as error:
+            raise Unusable(str(error)) from error
         if self._region is None:
-            raise Unusable("no region is set: set region under [providers.bedrock], or AWS_REGION")
+            raise Unusable(f"no region is set: set region under [providers.{self.name}], or {AWS_REGION_VARIABLES[0]}")
         self.endpoint = self._endpoint(self._region)
-        for region in {self._region, *self._settings.model_regions.values()}:
-            await self._open(region)
+        await self._open(self._region, self._region_source)
+        for region in set(self._settings.model_regions.values()):
+            await self._open(region, f"model_regions under [providers.{self.name}]")
 
-    async def _renew(self) -> None:
-        """Raises what `CredentialChain.keys` raises, and `Unusable` for a bearer token that can't be sent."""
-        token = bearer_token()
-        if token is None:
-            self._keys = await self._chain.keys(self._region)
-            return
-        self._keys = None
-        if not token.isascii() or not token.isprintable() or " " in token:
-            raise Unusable(f"{BEARER_VARIABLE} holds a character that no key has: copy the key again")
+    async def renew(self) -> None:
+        """Raises `CredentialsUnavailable`."""
+        self._credentials = bearer() or await self._chain.keys(self._region)
 
-    async def _open(self, region: str) -> None:
+    async def _open(self, region: str, source: str) -> None:
         try:
             await self._client(region)
         except InvalidRegionError as error:
-            raise Unusable(f"{region!r} is no region: correct it under [providers.bedrock]") from error
+            raise Unusable(f"{region!r} is no region: correct {source}") from error
 
     async def connect(self, exchange: Exchange, prepared: Prepared) -> None:
-        await self._renew()
         await self._transport.connect(exchange, httpx2.URL(prepared.endpoint))
 
     async def close(self) -> None:
@@ -151,8 +128,9 @@ class Bedrock:
         return Prepared(
             mode="converse",
             endpoint=self._endpoint(region),
-            temperature=_at(request, *_TEMPERATURE),
-            reasoning_effort=_effort(request),
+            region=region,
+            temperature=at(request, *TEMPERATURE),
+            reasoning_effort=effort_of(request),
             decoder=ConverseDecoder,
             send=lambda: self._send(region, request),
         )
@@ -172,28 +150,18 @@ class Bedrock:
             response["stream"].close()
 
     async def _client(self, region: str) -> Any:
-        """Return the region's client; it is made anew, in 3 ms, when the keys have changed. Makes no request."""
-        present = self._clients.get(region)
-        if present is not None and present.keys == self._keys:
+        """Return the region's client; it is made anew when the credentials have changed. Makes no request."""
+        credentials, present = self._credentials, self._clients.get(region)
+        assert credentials is not None, "renew them first"
+        if present is not None and present.credentials == credentials:
             return present.api
         scope = AsyncExitStack()
-        opening = open_client(region, self._endpoint(region), self._keys)
+        opening = open_client(region, self._endpoint(region), credentials, self._settings.headers)
         api = await scope.enter_async_context(opening)
-        self._add_headers(api)
-        self._clients[region] = _Client(self._keys, scope, api)
+        self._clients[region] = _Client(credentials, scope, api)
         if present is not None:
             await present.scope.aclose()
         return api
-
-    def _add_headers(self, api: Any) -> None:
-        """Have the configured headers in each request before it is signed, as AWS asks of its own ones."""
-
-        def add(request: Any, **_event: object) -> None:
-            for name, value in self._settings.headers.items():
-                request.headers[name] = value
-
-        if self._settings.headers:
-            api.meta.events.register("before-sign.bedrock-runtime.ConverseStream", add)
 
 
 async def _warm_up(api: Any) -> None:
@@ -214,47 +182,10 @@ def _request(model: Model, profile: Profile, prompt: str) -> Fields:
     }
     if profile.temperature is not None:
         request["inferenceConfig"]["temperature"] = profile.temperature
-    if fields := _reasoning_fields(model.model_id, profile.reasoning_effort):
-        request[_MORE] = fields
     own = body_overrides(model)
-    request = _merged(request, own)
-    if _excludes_temperature(request) and _at(own, *_TEMPERATURE) is None:
-        return _merged(request, {"inferenceConfig": {"temperature": None}})
+    if fields := reasoning_fields(model.model_id, profile, own):
+        request[FIELDS] = fields
+    request = merged(request, own)
+    if excludes_temperature(request) and at(own, *TEMPERATURE) is None:
+        return merged(request, {"inferenceConfig": {"temperature": None}})
     return request
-
-
-def _reasoning_fields(model_id: str, effort: str | None) -> Fields | None:
-    if effort is None:
-        return None
-    return next((family.ask(effort) for family in _REASONING if family.ids.search(model_id)), None)
-
-
-def _excludes_temperature(request: Mapping[str, Any]) -> bool:
-    """Say whether a temperature would be refused: beside Claude's thinking, and by Nova 2 at its highest effort."""
-    return _at(request, *_THINKING) not in (None, "disabled") or _at(request, *_NOVA_EFFORT) == "high"
-
-
-def _effort(request: Mapping[str, Any]) -> str | None:
-    """Return the effort that is asked for, whichever family's field has it."""
-    efforts = (_at(request, *place) for place in _EFFORTS)
-    return next((effort for effort in efforts if isinstance(effort, str)), None)
-
-
-def _at(fields: object, *path: str) -> Any:
-    """Return what stands at a path, None if there is no such thing."""
-    for key in path:
-        fields = fields.get(key) if isinstance(fields, Mapping) else None
-    return fields
-
-
-def _merged(request: Mapping[str, Any], changes: Mapping[str, Any]) -> Fields:
-    merged = dict(request)
-    for key, value in changes.items():
-        present = merged.get(key)
-        if value is None:
-            merged.pop(key, None)
-        elif isinstance(value, Mapping):
-            merged[key] = _merged(present if isinstance(present, Mapping) else {}, value)
-        else:
-            merged[key] = value
-    return merged

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import logging
 import os
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import anyio
-import anyio.to_thread
 import google.auth
 import msgspec
 from google.auth import compute_engine, external_account, identity_pool, impersonated_credentials
@@ -25,6 +26,7 @@ from google.oauth2 import service_account
 from google.oauth2.credentials import Credentials
 
 from llmbench.providers.base import Unusable
+from llmbench.providers.daemon_thread import run_in_daemon
 
 FILE_VARIABLE = "GOOGLE_APPLICATION_CREDENTIALS"
 RENEWED_BEFORE_END = timedelta(minutes=6)
@@ -34,11 +36,15 @@ _LAST_MOMENT = timedelta(minutes=1)
 _SCOPES = ("https://www.googleapis.com/auth/cloud-platform",)
 _LOOK_UP_SECONDS = 12.0
 _METADATA_SECONDS = 2.0
-_RENEWAL_SECONDS = 25.0
+_RENEWAL_SECONDS = 20.0
 _ANSWER_SECONDS = 10.0
+_HOLD_OFF_SECONDS = 30.0
+"""As long as the present token is good, an endpoint that gave none is asked this often."""
 
 _IMPORTED_AHEAD = (compute_engine, external_account, identity_pool, impersonated_credentials, service_account)
 """google.auth imports these when it first needs them, which would stop the event loop."""
+
+logger = logging.getLogger(__name__)
 
 
 class TokenRefused(Exception):
@@ -77,6 +83,7 @@ class GoogleCredentials:
         self._renewing = anyio.Lock()
         self._renewals = 0
         self._failure: TokenRefused | TokenUnavailable | None = None
+        self._failed_at = 0.0
 
     @property
     def headers(self) -> dict[str, str]:
@@ -88,7 +95,7 @@ class GoogleCredentials:
     def quota_headers(self) -> dict[str, str]:
         """The header that names the project to book the request on, which a person's own credentials need."""
         quota_project = getattr(self._source, "quota_project_id", None)
-        return {"x-goog-user-project": quota_project} if quota_project else {}
+        return {"x-goog-user-project": quota_project} if quota_project and isinstance(quota_project, str) else {}
 
     async def find(self, *, ahead: bool = False) -> None:
         """Look for the credentials, without asking for a token. Raises `Unusable`.
@@ -98,8 +105,7 @@ class GoogleCredentials:
         if ahead and not os.environ.get(FILE_VARIABLE):
             return
         try:
-            with anyio.fail_after(_LOOK_UP_SECONDS):
-                found = await anyio.to_thread.run_sync(_look_up, abandon_on_cancel=True)
+            found = await run_in_daemon(_look_up, seconds=_LOOK_UP_SECONDS)
         except TimeoutError as error:
             message = f"no Google credentials were found within {_LOOK_UP_SECONDS:g} s: {_WHAT_TO_SET}"
             raise Unusable(message) from error
@@ -109,16 +115,20 @@ class GoogleCredentials:
     async def renew(self) -> None:
         """Get a new token if the present one ends soon; of many that need it at a time, one asks.
 
-        Where no new one can be had, the present one serves until its last minute. Raises `TokenRefused` or
-        `TokenUnavailable`.
+        Where no new one can be had, the present one serves until its last minute. It takes 20 s at most. Raises
+        `TokenRefused` or `TokenUnavailable`.
         """
-        if not self._lasts(RENEWED_BEFORE_END):
+        if not self._lasts(RENEWED_BEFORE_END) and not (self._held_off and self._lasts(_LAST_MOMENT)):
             try:
                 await self._renew_once()
-            except TokenUnavailable:
+            except (TokenRefused, TokenUnavailable):
                 if not self._lasts(_LAST_MOMENT):
                     raise
         self.bearer.token = self._source.token
+
+    @property
+    def _held_off(self) -> bool:
+        return self._failure is not None and monotonic() - self._failed_at < _HOLD_OFF_SECONDS
 
     async def _renew_once(self) -> None:
         before = self._renewals
@@ -149,20 +159,17 @@ class GoogleCredentials:
         self._failure = failure
         self._renewals += 1
         if failure is not None:
+            self._failed_at = monotonic()
+            if self._lasts(_LAST_MOMENT):
+                logger.warning("Google's access token was not renewed, and the present one is used on: %s", failure)
             raise failure
         self._refused = False
 
     async def _refresh(self) -> None:
         try:
-            with anyio.fail_after(_RENEWAL_SECONDS):
-                await anyio.to_thread.run_sync(_refresh, self._source, abandon_on_cancel=True)
+            await run_in_daemon(_refresh, self._source, seconds=_RENEWAL_SECONDS)
         except TimeoutError as error:
             raise TokenUnavailable(f"no access token came within {_RENEWAL_SECONDS:g} s") from error
-        except RefreshError as error:
-            kind = TokenUnavailable if error.retryable else TokenRefused
-            raise kind(f"no access token was given: {_reason(error)}") from error
-        except GoogleAuthError as error:
-            raise TokenUnavailable(f"no access token could be had: {_reason(error)}") from error
 
 
 _WHAT_TO_SET = (
@@ -179,7 +186,7 @@ def _look_up() -> tuple[Any, str | None]:
             status = Path(path).stat()
             return _read(path, status.st_mtime_ns, status.st_ino, os.environ.get("GOOGLE_CLOUD_PROJECT"))
         return _default()
-    except (GoogleAuthError, OSError, ValueError) as error:
+    except Exception as error:  # what a malformed file makes google.auth stumble over is not documented
         raise Unusable(_trouble(path, error)) from error
 
 
@@ -192,8 +199,8 @@ def _read(path: str, *_what_it_depends_on: object) -> tuple[Any, str | None]:
 
 def _default() -> tuple[Any, str | None]:
     with _limited(_METADATA_SECONDS) as request:
-        found: tuple[Any, str | None] = google.auth.default(scopes=_SCOPES, request=request)
-        return found
+        source, project = google.auth.default(scopes=_SCOPES, request=request)
+    return source, project if isinstance(project, str) else None
 
 
 def _check_form(path: str) -> None:
@@ -218,13 +225,25 @@ def _trouble(path: str | None, error: Exception) -> str:
 
 def _reason(error: Exception) -> str:
     """Return what the exception says; google.auth's have the server's whole answer behind it."""
-    return str(error.args[0] if isinstance(error, GoogleAuthError) and error.args else error).rstrip(".")
+    if isinstance(error, GoogleAuthError) and error.args:
+        return str(error.args[0]).rstrip(".")
+    if isinstance(error, OSError | ValueError | GoogleAuthError):
+        return str(error).rstrip(".")
+    return f"a field is missing, of the wrong type or unknown: {type(error).__name__}: {error}".rstrip(".")
 
 
 def _refresh(source: Any) -> None:
-    """Get a new token from wherever the credentials come from. Blocks. Raises google.auth's ``GoogleAuthError``."""
-    with _limited(_ANSWER_SECONDS) as request:
-        source.refresh(request)
+    """Get a new token from wherever the credentials come from. Blocks. Raises `TokenRefused` or `TokenUnavailable`."""
+    try:
+        with _limited(_ANSWER_SECONDS) as request:
+            source.refresh(request)
+    except RefreshError as error:
+        kind = TokenUnavailable if error.retryable else TokenRefused
+        raise kind(f"no access token was given: {_reason(error)}") from error
+    except (GoogleAuthError, OSError) as error:
+        raise TokenUnavailable(f"no access token could be had: {_reason(error)}") from error
+    except Exception as error:  # as in `_look_up`: some fields of a file are read only now
+        raise TokenRefused(f"no access token can be asked for: {_reason(error)}") from error
 
 
 @contextlib.contextmanager

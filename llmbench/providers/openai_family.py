@@ -78,6 +78,9 @@ class OpenAIFamily:
     async def check(self) -> None:
         """The key was looked up before the provider was opened."""
 
+    async def renew(self) -> None:
+        """A key has no end that is known beforehand."""
+
     async def connect(self, exchange: Exchange, prepared: Prepared) -> None:
         await self._http.connect(exchange, prepared.endpoint)
 

@@ -6,7 +6,7 @@ tier, and far above what a model every few hours needs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
 import msgspec
@@ -17,6 +17,14 @@ COMPATIBLE: ProviderKind = "openai-compatible"
 
 CLOUD_KINDS: tuple[ProviderKind, ...] = ("bedrock", "vertex")
 """Kinds whose credentials come from the machine, by the cloud's own rules, and whose address follows from a region."""
+
+AWS_REGION_VARIABLES = ("AWS_REGION", "AWS_DEFAULT_REGION")
+"""Where the SDKs look for a region that is not configured; the first that is set counts."""
+
+
+def first_set(names: Iterable[str], env: Mapping[str, str]) -> tuple[str, str] | None:
+    """Return the name and the value of the first variable that is set. White space is no part of a value."""
+    return next(((name, value) for name in names if (value := env.get(name, "").strip())), None)
 
 
 class Preset(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Literal, cast
+from typing import Any, cast
 
 import anthropic
 import httpx2
 import openai
 
+from llmbench.catalog.vertex_ids import APIS, ASKABLE, Api, api_of
 from llmbench.config import ResolvedProvider
+from llmbench.config.check import check_text
+from llmbench.config.tables import CloudRegion, ProjectId
 from llmbench.measure.exchange import Exchange, Limits
 from llmbench.messages import Model, Profile
 from llmbench.providers import anthropic_messages, openai_family
@@ -34,9 +37,6 @@ from llmbench.wire.anthropic_messages import MessagesDecoder
 from llmbench.wire.gemini import GeminiDecoder
 from llmbench.wire.openai_chat import ChatDecoder
 
-Api = Literal["gemini", "messages", "chat"]
-
-_APIS: tuple[Api, ...] = ("gemini", "messages", "chat")
 _PROJECT_VARIABLE = "GOOGLE_CLOUD_PROJECT"
 _REGION_VARIABLES = ("GOOGLE_CLOUD_LOCATION", "GOOGLE_CLOUD_REGION")
 _DEFAULT_REGION = "us-central1"
@@ -77,8 +77,7 @@ class Vertex:
         self._chat: dict[str, openai.AsyncOpenAI] = {}
 
     async def warm_up(self) -> None:
-        """Read the file of the credentials, if there is one, and have each SDK make a request that goes nowhere."""
-        await self._credentials.find(ahead=True)
+        """Have each SDK make a request that goes nowhere, then read the file of the credentials, if there is one."""
         sink = warm_up_client("text/event-stream", b"")
         credentials = GoogleCredentials()
         credentials.bearer.token = "warm-up"  # noqa: S105  it goes nowhere
@@ -93,20 +92,34 @@ class Vertex:
         async with sender(chat, "chat", IDENTITY, {"model": "warm-up", "messages": []})():
             pass
         await sink.aclose()
+        await self._credentials.find(ahead=True)  # last, for a bad file must not keep the SDKs cold
 
     def exchange(self, limits: Limits) -> Exchange:
         return self._endpoint.exchange(limits)
 
     async def check(self) -> None:
-        """Find the credentials and the project. Raises `Unusable`."""
+        """Find the credentials, the project and the region. Raises `Unusable`."""
+        self._check_environment()
         await self._credentials.find()
         if self._project is None:
             raise Unusable(
                 f"no Google Cloud project is known: set project under [providers.{self.name}], or {_PROJECT_VARIABLE}"
             )
 
-    async def connect(self, exchange: Exchange, prepared: Prepared) -> None:
+    def _check_environment(self) -> None:
+        """Hold what variables say to the rules for what the file says: it becomes part of addresses."""
+        used: list[tuple[str, Any]] = [] if self._settings.project else [(_PROJECT_VARIABLE, ProjectId)]
+        used += [] if self._settings.region else [(name, CloudRegion) for name in _REGION_VARIABLES]
+        for name, kind in used:
+            given = _from_environment(name)
+            _, wrong = check_text(given, kind) if given is not None else (None, None)
+            if wrong is not None:
+                raise Unusable(f"environment variable {name!r} {wrong}")
+
+    async def renew(self) -> None:
         await self._credentials.renew()
+
+    async def connect(self, exchange: Exchange, prepared: Prepared) -> None:
         await self._endpoint.connect(exchange, prepared.endpoint)
 
     async def close(self) -> None:
@@ -134,6 +147,7 @@ class Vertex:
         return Prepared(
             mode="gemini",
             endpoint=endpoint,
+            region=region,
             temperature=asked.temperature,
             reasoning_effort=asked.reasoning_effort,
             decoder=GeminiDecoder,
@@ -148,6 +162,7 @@ class Vertex:
         return Prepared(
             mode="messages",
             endpoint=endpoint,
+            region=region,
             temperature=asked.temperature,
             reasoning_effort=asked.reasoning_effort,
             decoder=MessagesDecoder,
@@ -163,6 +178,7 @@ class Vertex:
         return Prepared(
             mode="chat",
             endpoint=endpoint,
+            region=region,
             temperature=overrides.get("temperature", profile.temperature),
             reasoning_effort=overrides.get("reasoning_effort", profile.reasoning_effort),
             decoder=ChatDecoder,
@@ -220,24 +236,11 @@ class Vertex:
 
 def api_for(model: Model) -> Api:
     """Return the API that reaches the model: its own ``request.api``, or what its id tells. Raises `UnaskableModel`."""
-    chosen, model_id = _chosen(model), model.model_id
-    if chosen is not None:
-        return chosen
-    if "/" in model_id or model_id.endswith("-maas"):
-        return "chat"
-    if model_id.startswith("gemini-"):
-        return "gemini"
-    if model_id.startswith("claude-"):
-        return "messages"
-    raise UnaskableModel(
-        f"model {model_id!r} can't be asked: of Vertex's models, llmbench knows how to ask Gemini ('gemini-…'), "
-        "Claude ('claude-…') and those of its OpenAI-compatible endpoint ('publisher/model')"
-    )
-
-
-def _chosen(model: Model) -> Api | None:
     chosen = (model.request or {}).get("api")
-    return cast("Api", chosen) if chosen in _APIS else None
+    api = cast("Api", chosen) if chosen in APIS else api_of(model.model_id)
+    if api is None:
+        raise UnaskableModel(f"model {model.model_id!r} can't be asked: {ASKABLE}")
+    return api
 
 
 def _gemini_path(project: str, region: str, model_id: str) -> str:

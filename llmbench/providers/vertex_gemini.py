@@ -14,7 +14,7 @@ from google.genai import types
 from google.oauth2.credentials import Credentials
 
 from llmbench.messages import Model, Profile
-from llmbench.providers.base import body_overrides, without_environment
+from llmbench.providers.base import body_overrides, merged, without_environment
 
 _LEAKING = (
     "GEMINI_API_KEY",
@@ -30,6 +30,9 @@ _LEAKING = (
 )
 _TRUSTS_NOBODY = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 """Given to the SDK so that it doesn't read the authorities for connections that it never makes, 20 ms each time."""
+
+_ARGUMENTS = {"maxOutputTokens": "max_output_tokens", "temperature": "temperature"}
+"""The SDK's names of the fields that a profile sets."""
 
 _OK = 200
 _UNAUTHORISED = 401
@@ -113,21 +116,20 @@ def ask_gemini(model: Model, profile: Profile, prompt: str) -> Gemini:
     """Lay a request out: the profile's, with the model's own fields laid over it."""
     own = body_overrides(model)
     effort, thinking = thinking_config(model.model_id, profile)
-    body = _merged({"generationConfig": {"thinkingConfig": thinking}}, own) if thinking else dict(own)
-    config: dict[str, Any] = {"max_output_tokens": profile.max_tokens}
-    if profile.temperature is not None:
-        config["temperature"] = profile.temperature
-    given = own.get("generationConfig")
-    temperature = given.get("temperature", profile.temperature) if isinstance(given, dict) else profile.temperature
-    return Gemini(prompt, config, body, temperature, effort)
+    body = merged({"generationConfig": {"thinkingConfig": thinking}} if thinking else {}, own)
+    usual = {"maxOutputTokens": profile.max_tokens, "temperature": profile.temperature}
+    laid = merged({"generationConfig": usual}, own).get("generationConfig")
+    kept = laid if isinstance(laid, Mapping) else {}
+    config = {_ARGUMENTS[name]: value for name, value in usual.items() if kept.get(name) is not None}
+    return Gemini(prompt, config, body, kept.get("temperature"), _effort(kept.get("thinkingConfig"), effort))
 
 
-def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
-    for key, value in over.items():
-        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        merged[key] = _merged(merged[key], value) if both else value
-    return merged
+def _effort(own: object, effort: str | None) -> str | None:
+    """Return the effort that is sent, which the model's own fields may change; a number of tokens has no name."""
+    if not isinstance(own, Mapping):
+        return effort
+    level = own.get("thinkingLevel")
+    return level.lower() if isinstance(level, str) else None if "thinkingBudget" in own else effort
 
 
 # thinking
@@ -139,15 +141,16 @@ _LEVELS = {"none": "minimal", "xhigh": "high", "max": "high"}
 """Efforts of other providers that Gemini calls differently. Nothing switches the thinking of Gemini 3 off."""
 
 _BUDGETS = {"none": 0, "minimal": 512, "low": 1024, "medium": 8192, "high": 24576}
-_LEAST_OF_PRO = 128
-_LEAST = 512
+_LEAST = {"-pro": 128, "-lite": 512}
+"""Where the range of budgets begins, by a part of the id; for Flash and all others it begins at 1."""
 
 
 def thinking_config(model_id: str, profile: Profile) -> tuple[str | None, dict[str, Any]]:
-    """Return the effort that is asked for, and how; nothing if the profile has none or the model doesn't think.
+    """Return the effort that is sent, and how; nothing if the profile has none or the model doesn't think.
 
-    Gemini 2.5 takes a number of tokens, of which at most half the run's budget is given to thinking; 3 and later a
-    level. Source: Google Cloud's "Thinking".
+    Gemini 2.5 takes a number of tokens, 3 and later a level. Thinking may have half the tokens of the run: the effort
+    that is sent is the highest whose tokens fit into that, so that no two efforts mean the same number. Source: Google
+    Cloud's "Thinking".
     """
     effort = profile.reasoning_effort
     version = _version(model_id)
@@ -156,11 +159,12 @@ def thinking_config(model_id: str, profile: Profile) -> tuple[str | None, dict[s
     if version >= _FIRST_WITH_LEVELS:
         effort = _LEVELS.get(effort, effort)
         return effort, {"includeThoughts": True, "thinkingLevel": effort.upper()}
-    effort = effort if effort in _BUDGETS else "high"
+    effort = _that_fits(effort if effort in _BUDGETS else "high", profile.max_tokens)
     if effort == "none" and "-pro" in model_id:
         effort = "minimal"  # Pro can't be kept from thinking
-    budget = _budget(model_id, effort, profile.max_tokens)
-    return effort, {"includeThoughts": True, "thinkingBudget": budget} if budget else {"thinkingBudget": 0}
+    if effort == "none":
+        return effort, {"thinkingBudget": 0}
+    return effort, {"includeThoughts": True, "thinkingBudget": _budget(model_id, effort, profile.max_tokens)}
 
 
 def _version(model_id: str) -> tuple[int, int]:
@@ -169,8 +173,14 @@ def _version(model_id: str) -> tuple[int, int]:
     return (int(found[1]), int(found[2] or 0)) if found else _FIRST_WITH_LEVELS
 
 
-def _budget(model_id: str, effort: str, max_tokens: int) -> int:
-    """Return a budget within the model's range, which begins at 128 for Pro and at 512 for Flash-Lite."""
+def _that_fits(effort: str, max_tokens: int) -> str:
+    """Return the highest effort that is not above ``effort`` and has its tokens; ``minimal`` always has some."""
     wanted = _BUDGETS[effort]
-    least = _LEAST_OF_PRO if "-pro" in model_id else _LEAST
-    return max(min(wanted, max_tokens // 2), least) if wanted else 0
+    share = min(wanted, max(max_tokens // 2, _BUDGETS["minimal"]))
+    return next(name for name, budget in reversed(_BUDGETS.items()) if budget <= share)
+
+
+def _budget(model_id: str, effort: str, max_tokens: int) -> int:
+    """Return a number of tokens within the model's range; where that begins higher, it can be more than the run has."""
+    least = next((least for part, least in _LEAST.items() if part in model_id), 1)
+    return max(min(_BUDGETS[effort], max_tokens // 2), least)

@@ -41,6 +41,9 @@ class ModelResult(msgspec.Struct, frozen=True, kw_only=True):
     tokens_per_second: Median | None
     coarse: int
     failures: dict[str, int]
+    budget_exhausted: int = 0
+    counted_by_chunks: int = 0
+    """Runs whose tokens the provider did not count, so that chunks stand in for them."""
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,6 +95,8 @@ def _result(provider: str, model: str, outcomes: Sequence[Outcome]) -> ModelResu
         tokens_per_second=median_with_interval([sample.tokens_per_second for sample in samples]),
         coarse=sum(sample.resolution == "coarse" for sample in samples),
         failures={kind: kinds.count(kind) for kind in dict.fromkeys(kinds)},
+        budget_exhausted=sum(sample.outcome == "budget_exhausted" for sample in samples),
+        counted_by_chunks=sum(sample.generated_output_tokens is None for sample in samples),
     )
 
 

@@ -18,8 +18,8 @@ MAX_TOKENS = 100_000
 """No answer is longer than this."""
 
 FaultKind = Literal[
-    "badchunk", "badcrc", "badjson", "cutevent", "empty", "errorbody", "errormid", "errorobj", "errorstr", "flood",
-    "hangup", "html", "noanswer", "nocontent", "noend", "redirect", "reset", "silent", "stall", "truncate",
+    "badchunk", "badcrc", "badjson", "blocked", "cutevent", "empty", "errorbody", "errormid", "errorobj", "errorstr",
+    "flood", "hangup", "html", "noanswer", "nocontent", "noend", "redirect", "reset", "silent", "stall", "truncate",
 ]  # fmt: skip
 
 STATUSES = {
@@ -175,6 +175,8 @@ WORDS = (
     Word("badjson<N>", "the N-th token's event is malformed JSON", "fault", _fault("badjson")),
     Word("badcrc<N>", "the N-th token's frame has a wrong checksum (bedrock only)", "fault", _fault("badcrc")),
     Word("empty", "ends properly without a token", "fault", _fault("empty")),
+    Word("blocked", "200, and the only event says that the prompt was blocked (Gemini only)", "fault",
+         _fault("blocked")),
     Word("noend", "a finish reason, no terminator, then the body ends properly (Gemini: not even a finish reason)",
          "fault", _fault("noend")),
     Word("html[status]", "an HTML page with this status (default 200)", "fault", _fault("html", 200)),

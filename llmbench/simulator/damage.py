@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from llmbench.simulator import eventstream
+from llmbench.simulator.apis.gemini import GeminiStream
 from llmbench.simulator.behaviour import Behaviour
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ def unfit(stream: EventStream, behaviour: Behaviour) -> str | None:
         return "the model name has the word 'crlf', but the frames of this API have no line ends; leave it out"
     if not is_framed(stream) and behaviour.fails_with("badcrc"):
         return "the model name has the word 'badcrc', but the events of this API have no checksum; leave it out"
+    if behaviour.fails_with("blocked") and not isinstance(stream, GeminiStream):
+        return "the model name has the word 'blocked', but this API has no such event; leave it out"
     return None
 
 

@@ -75,7 +75,7 @@ def make_plan(behaviour: Behaviour, budget: int, input_tokens: int) -> Plan:
     reasoning = visible = 0
     if behaviour.budget:
         reasoning = budget
-    elif not behaviour.fails_with("empty"):
+    elif not behaviour.fails_with("empty", "blocked"):
         wanted = behaviour.reasoning_tokens or (1 if behaviour.reason_ns is not None else 0)
         reasoning = min(wanted, budget)
         visible = min(budget if behaviour.tokens is None else behaviour.tokens, budget - reasoning)

@@ -132,7 +132,11 @@ class Store(Protocol):
         ...
 
     async def add_model(self, model: Model) -> Model:
-        """Add it. A disabled row of the same id is enabled again and keeps its past. Raises `ModelExists`."""
+        """Add it. Raises `ModelExists`.
+
+        A disabled row of the same id is enabled again and keeps its past; its id is written as it is given now, since
+        a provider may know only one spelling.
+        """
         ...
 
     async def enable_model(self, provider: str, model_id: str) -> Model:

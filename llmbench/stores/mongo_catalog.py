@@ -75,7 +75,7 @@ async def _insert(database: Database, new: Model) -> Model:
 
 async def _bring_back(database: Database, row: _Row, new: Model) -> Model | None:
     said = {name: value for name, value in msgspec.structs.asdict(new).items() if value is not None}
-    kept = {"provider", "model_id", "created_at"}
+    kept = {"provider", "created_at"}
     changes = {name: value for name, value in said.items() if name not in kept} | (_NOT_DISABLED if new.enabled else {})
     return await _set(database, row, changes, {"enabled": {"$ne": True}})
 

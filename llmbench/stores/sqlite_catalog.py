@@ -69,7 +69,7 @@ def add(connection: sqlite3.Connection, new: Model) -> Model:
 
 def _merged(existing: Model, new: Model) -> Model:
     said = {name: value for name, value in msgspec.structs.asdict(new).items() if value is not None}
-    kept = {"provider": existing.provider, "model_id": existing.model_id, "created_at": existing.created_at}
+    kept = {"provider": existing.provider, "created_at": existing.created_at}
     cleared = _NOT_DISABLED if new.enabled else {}
     return msgspec.structs.replace(existing, **{**said, **kept, **cleared})
 
@@ -131,7 +131,7 @@ def _insert(connection: sqlite3.Connection, new: Model) -> Model:
 
 def _update(connection: sqlite3.Connection, row: int, changed: Model) -> Model:
     connection.execute(
-        "UPDATE models SET enabled = ?, document = ? WHERE rowid = ?",
-        (changed.enabled, canonical_json(changed).decode(), row),
+        "UPDATE models SET model_id = ?, enabled = ?, document = ? WHERE rowid = ?",
+        (changed.model_id, changed.enabled, canonical_json(changed).decode(), row),
     )
     return changed

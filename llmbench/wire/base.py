@@ -6,7 +6,7 @@ import contextlib
 from abc import ABC, abstractmethod
 
 from llmbench.wire.events import End, Event, Malformed, StreamFault
-from llmbench.wire.fields import UNREADABLE, excerpt, fault_from, fault_in, member, parsed
+from llmbench.wire.fields import UNREADABLE, excerpt, fault_from, fault_in, is_bare_error, member, parsed
 from llmbench.wire.sse import EventStream
 
 
@@ -88,6 +88,8 @@ def foreign_body(body: bytes) -> StreamFault | Malformed:
     """Describe a body, or the part of one, that is no event stream: an error as JSON, or anything else."""
     value = parsed(body)
     first = value[0] if isinstance(value, list) and value else value
-    if member(first, "error"):
+    if isinstance(detail := member(first, "detail"), dict):
+        first = detail
+    if member(first, "error") or is_bare_error(first):
         return fault_from(first, body)
     return Malformed(reason="not an event stream", excerpt=excerpt(body))

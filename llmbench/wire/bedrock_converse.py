@@ -16,6 +16,7 @@ from llmbench.wire.events import (
     End,
     Event,
     Finish,
+    HiddenReasoning,
     Identity,
     Malformed,
     ProviderTimings,
@@ -30,10 +31,12 @@ _DELTA: Final = "contentBlockDelta"
 _INPUTS: Final = ("inputTokens", "cacheReadInputTokens", "cacheWriteInputTokens")
 
 
-class _Reasoning(msgspec.Struct, gc=False):
-    """The text, or one of the two forms that show none: a signature and a redacted content."""
+class _Reasoning(msgspec.Struct, gc=False, rename="camel"):
+    """The text, or one of the two forms that show none; a signature follows shown text as well."""
 
     text: str | None = None
+    signature: object = None
+    redacted_content: object = None
 
 
 class _Delta(msgspec.Struct, gc=False, rename="camel"):
@@ -130,8 +133,7 @@ class ConverseDecoder:
         elif delta.text:
             events.append(TextDelta(delta.text))
         elif delta.reasoning_content is not None:
-            if delta.reasoning_content.text:
-                events.append(ReasoningDelta(delta.reasoning_content.text))
+            _add_reasoning(delta.reasoning_content, events)
         elif delta.text is None and delta.tool_use is None and delta.citation is None:
             self.unknown_events += 1
 
@@ -183,6 +185,13 @@ class ConverseDecoder:
     def _close(self, last: End | Malformed, events: list[Event]) -> None:
         events.append(last)
         self._closed = True
+
+
+def _add_reasoning(content: _Reasoning, events: list[Event]) -> None:
+    if content.text:
+        events.append(ReasoningDelta(content.text))
+    elif content.signature or content.redacted_content:
+        events.append(HiddenReasoning())
 
 
 def _usage(counts: object) -> Usage:

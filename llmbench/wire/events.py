@@ -20,6 +20,10 @@ class ReasoningDelta(msgspec.Struct, frozen=True, gc=False):
     text: str
 
 
+class HiddenReasoning(msgspec.Struct, frozen=True, gc=False):
+    """A proof that the model reasoned, without text: a signature or an encrypted block. It says nothing about when."""
+
+
 class Usage(msgspec.Struct, frozen=True, kw_only=True):
     """Token counts as the provider reported them; None is "not said". A later report replaces what it names.
 
@@ -79,7 +83,18 @@ class End(msgspec.Struct, frozen=True):
     """The format's own terminator: ``[DONE]``, ``message_stop``, ``response.completed`` and their like."""
 
 
-Event = TextDelta | ReasoningDelta | Usage | Identity | Finish | ProviderTimings | StreamFault | Malformed | End
+Event = (
+    TextDelta
+    | ReasoningDelta
+    | HiddenReasoning
+    | Usage
+    | Identity
+    | Finish
+    | ProviderTimings
+    | StreamFault
+    | Malformed
+    | End
+)
 
 
 class Decoder(Protocol):

@@ -75,21 +75,40 @@ def fault_from(value: object, raw: bytes) -> StreamFault:
     """Describe an error, given as plain JSON values; ``raw``, what they came in, stands in for a missing message.
 
     Providers send ``{"error": {"message", "type", "code"}}``, ``{"error": "text"}`` or the inner object alone;
-    Google sends a ``status`` word in the place of ``type``, at times all of it in a list.
+    Google sends a ``status`` word in the place of ``type``, and a finer ``reason`` among the ``details``, at times all
+    of it in a list.
     """
     if isinstance(value, list) and value:
         value = value[0]
     error = member(value, "error") or value
     fields = error if isinstance(error, dict) else value
     message = text(error) or text(member(fields, "message")) or text(member(fields, "detail")) or excerpt(raw)
-    kind = text(member(fields, "type")) or text(member(fields, "status"))
+    kind = text(member(fields, "type")) or _google_reason(fields) or text(member(fields, "status"))
     number = count(member(fields, "code"))
     return StreamFault(
         message=message,
-        code=text(member(fields, "code")) if number is None else str(number),
+        code=text(member(fields, "code")) or _aws_shape(fields) if number is None else str(number),
         # In the envelope of the Responses and Messages APIs this word only says that the event is an error.
         type=None if kind == "error" else kind,
     )
+
+
+def _aws_shape(fields: object) -> str | None:
+    """Return ``ThrottlingException`` from ``com.amazon.coral#ThrottlingException:http://…`` and the like."""
+    shape = text(member(fields, "__type")) or ""
+    return shape.partition(":")[0].rpartition("#")[2] or None
+
+
+def is_bare_error(value: object) -> bool:
+    """Say whether an object is an error without the member ``error`` around it, as Cerebras and AWS word theirs."""
+    named = text(member(value, "type")) or text(member(value, "code")) or text(member(value, "__type"))
+    return named is not None and text(member(value, "message")) is not None
+
+
+def _google_reason(fields: object) -> str | None:
+    details = member(fields, "details")
+    reasons = (text(member(detail, "reason")) for detail in details) if isinstance(details, list) else ()
+    return next(filter(None, reasons), None)
 
 
 def fault_in(raw: bytes) -> StreamFault:

@@ -18,9 +18,9 @@ meta.llama2-70b-chat-v1 mistral.mistral-7b-instruct-v0:2 mistral.mixtral-8x7b-in
 mistral.mistral-large-2407-v1:0 mistral.mistral-large-3-675b-instruct mistral.ministral-3-8b-instruct
 mistral.magistral-small-2509 eu.mistral.pixtral-large-2502-v1:0 cohere.command-r-plus-v1:0 amazon.nova-micro-v1:0
 us.amazon.nova-premier-v1:0 ca.amazon.nova-lite-v1:0 apac.amazon.nova-pro-v1:0 global.amazon.nova-2-lite-v1:0
-amazon.titan-text-premier-v1:0 ai21.jamba-1-5-large-v1:0 us.deepseek.r1-v1:0 deepseek.r1-v1:0 deepseek.v3.2
+amazon.titan-text-premier-v1:0 ai21.jamba-1-5-large-v1:0 us.deepseek.r1-v1:0 deepseek.v3-v1:0 deepseek.v3.2
 qwen.qwen3-coder-480b-a35b-v1:0 qwen.qwen3-32b-v1:0 openai.gpt-oss-120b-1:0 global.openai.gpt-5.6-sol
-us.writer.palmyra-x5-v1:0 writer.palmyra-x4-v1:0 moonshot.kimi-k2-thinking moonshotai.kimi-k2.5
+us.writer.palmyra-x5-v1:0 us.writer.palmyra-x4-v1:0 moonshot.kimi-k2-thinking moonshotai.kimi-k2.5
 global.moonshotai.kimi-k3 minimax.minimax-m2.1 google.gemma-3-27b-it nvidia.nemotron-nano-12b-v2 zai.glm-4.7
 newvendor.model-9-v1:0
 arn:aws:bedrock:eu-west-1:123456789012:inference-profile/eu.anthropic.claude-sonnet-4-20250514-v1:0
@@ -32,9 +32,9 @@ arn:aws-us-gov:bedrock:us-gov-west-1:123456789012:custom-model-deployment/x9y8z7
 
 
 @pytest.mark.parametrize("model_id", RIGHT.split())
-@pytest.mark.parametrize("region", [None, "eu-central-1"])
+@pytest.mark.parametrize("region", [None, "sa-east-1"])
 def test_right_ids_pass(model_id: str, region: str | None) -> None:
-    """Ids that Bedrock has had since 2024, of families with and without a rule, and names of an account's own."""
+    """Ids that Bedrock has had since 2024, and names of an account's own, where the region's profiles aren't known."""
     assert judge(model_id, region) is None
 
 
@@ -45,6 +45,11 @@ def test_right_ids_pass(model_id: str, region: str | None) -> None:
         ("anthropic.claude-3-haiku-20240307-v1:0", "eu-west-3", "eu.anthropic.claude-3-haiku-20240307-v1:0"),
         ("anthropic.claude-sonnet-4-6", "us-west-2", "us.anthropic.claude-sonnet-4-6"),
         ("anthropic.claude-3-haiku-20240307-v1:0:48k", None, "us.anthropic.claude-3-haiku-20240307-v1:0"),
+        ("deepseek.r1-v1:0", "us-west-2", "us.deepseek.r1-v1:0"),
+        ("amazon.nova-premier-v1:0", None, "us.amazon.nova-premier-v1:0"),
+        ("mistral.pixtral-large-2502-v1:0", "eu-central-1", "eu.mistral.pixtral-large-2502-v1:0"),
+        ("us.Anthropic.claude-sonnet-4-6", "us-west-2", "us.anthropic.claude-sonnet-4-6"),
+        ("ANTHROPIC.claude-sonnet-4-6", "us-west-2", "us.anthropic.claude-sonnet-4-6"),
         ("meta.llama3-2-11b-instruct-v1:0", None, "us.meta.llama3-2-11b-instruct-v1:0"),
         ("meta.llama3-3-70b-instruct-v1:0", "us-east-2", "us.meta.llama3-3-70b-instruct-v1:0"),
         ("meta.llama4-scout-17b-instruct-v1:0", None, "us.meta.llama4-scout-17b-instruct-v1:0"),
@@ -68,6 +73,67 @@ def test_a_wrong_id_comes_with_the_right_one(model_id: str, region: str | None, 
     assert found is not None
     assert (found.problem, found.right) == ("wrong_id", right)
     assert judge(right, region) is None
+
+
+@pytest.mark.parametrize(
+    ("model_id", "region", "right"),
+    [
+        ("us.anthropic.claude-sonnet-4-20250514-v1:0", "eu-west-1", "eu.anthropic.claude-sonnet-4-20250514-v1:0"),
+        ("US.anthropic.claude-sonnet-4-6", "eu-west-1", "eu.anthropic.claude-sonnet-4-6"),
+        ("eu.meta.llama3-3-70b-instruct-v1:0", "us-east-1", "us.meta.llama3-3-70b-instruct-v1:0"),
+        ("eu.anthropic.claude-3-haiku-20240307-v1:0", "ap-south-1", "apac.anthropic.claude-3-haiku-20240307-v1:0"),
+        ("eu.anthropic.claude-3-haiku-20240307-v1:0", "ca-central-1", "us.anthropic.claude-3-haiku-20240307-v1:0"),
+        ("global.anthropic.claude-sonnet-4-6", "us-gov-west-1", "us-gov.anthropic.claude-sonnet-4-6"),
+        (
+            "apac.anthropic.claude-haiku-4-5-20251001-v1:0",
+            "ap-south-1",
+            "global.anthropic.claude-haiku-4-5-20251001-v1:0",
+        ),
+        ("apac.anthropic.claude-haiku-4-5-20251001-v1:0", None, "global.anthropic.claude-haiku-4-5-20251001-v1:0"),
+        ("us.meta.llama3-3-70b-instruct-v1:0", "eu-west-1", None),
+        ("us.deepseek.r1-v1:0", "eu-west-1", None),
+    ],
+)
+def test_a_geography_that_the_region_cannot_call_is_wrong(model_id: str, region: str | None, right: str | None) -> None:
+    """The right one is named where it is known that the model is in a geography of the region."""
+    found = judge(model_id, region)
+
+    assert found is not None
+    assert (found.problem, found.right) == ("wrong_id", right)
+    assert right is None or judge(right, region) is None
+
+
+@pytest.mark.parametrize(
+    ("region", "geographies"),
+    [
+        ("us-east-1", "us global"),
+        ("us-gov-west-1", "us-gov"),
+        ("eu-north-1", "eu global"),
+        ("ap-northeast-1", "apac jp au global"),
+        ("ca-central-1", "us ca global"),
+        ("sa-east-1", " ".join(GEOGRAPHIES)),
+        (None, " ".join(GEOGRAPHIES)),
+    ],
+)
+def test_a_region_can_call_the_profiles_of_some_geographies(region: str | None, geographies: str) -> None:
+    """Of a region that no rule knows, nothing is refused."""
+    callable_ = {name for name in GEOGRAPHIES if judge(f"{name}.amazon.nova-lite-v1:0", region) is None}
+    assert callable_ == set(geographies.split())
+
+
+def test_an_arn_is_not_judged_by_the_configured_region() -> None:
+    """It names a region of its own."""
+    arn = "arn:aws:bedrock:us-east-1:123456789012:inference-profile/us.amazon.nova-lite-v1:0"
+    assert judge(arn, "eu-west-1") is None
+
+
+def test_a_model_that_no_profile_of_the_region_has_is_told_apart() -> None:
+    """The right id is named, and that the region can't call it."""
+    found = judge("meta.llama3-3-70b-instruct-v1:0", "eu-west-1")
+
+    assert found is not None
+    assert found.right == "us.meta.llama3-3-70b-instruct-v1:0"
+    assert found.reason.endswith("inference profile, of which eu-west-1 can call none")
 
 
 CLAUDE_3 = "anthropic.claude-3-haiku-20240307-v1:0"

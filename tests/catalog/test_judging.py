@@ -30,8 +30,10 @@ def test_unfit_kinds_are_unfit_everywhere(kind: str | None) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_cloud_s_rules_hold_in_that_cloud_only(kind: str | None) -> None:
-    """Elsewhere such ids are names like any other."""
-    assert (judge(kind, CLAUDE) is not None) == (kind == "bedrock")
+    """Elsewhere such ids are names like any other, or can't be asked at all."""
+    found = judge(kind, CLAUDE)
+
+    assert (found is not None and found.right is not None) == (kind == "bedrock")
     assert (judge(kind, PATH) is not None) == (kind == "vertex")
 
 

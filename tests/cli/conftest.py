@@ -16,6 +16,7 @@ import pytest
 import llmbench
 from llmbench.messages import Model, Outcome
 from llmbench.stores.sqlite import SQLiteStore
+from tests.cli.forks import Forks, can_be_forked, forking
 from tests.stores.documents import envelope
 
 COMMAND = [sys.executable, "-m", "llmbench"]
@@ -36,11 +37,27 @@ class Result(NamedTuple):
         return self.out.splitlines()
 
 
+def run_afresh(arguments: Sequence[str], folder: Path, environment: Mapping[str, str]) -> tuple[int, str, str]:
+    """Run a command from Python's start on; return its exit code and its two outputs."""
+    done = subprocess.run(
+        [*COMMAND, *arguments],
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=SECONDS,
+        check=False,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
 class Program:
     """Runs the program where it finds no configuration, no data and no variables but those that a test gives it."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, forks: Forks) -> None:
         self.home = home
+        self._forks = forks
         self.database = home / "data" / "llmbench" / "llmbench.db"
 
     def environment(self, **variables: str) -> dict[str, str]:
@@ -57,18 +74,11 @@ class Program:
 
     def run(self, *arguments: str | Path, env: Mapping[str, str] | None = None) -> Result:
         """Run a command to its end. It must not show a traceback, whatever it was asked."""
-        done = subprocess.run(
-            [*COMMAND, *map(str, arguments)],
-            cwd=self.home,
-            env=self.environment(**(env or {})),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            encoding="utf-8",
-            timeout=SECONDS,
-            check=False,
-        )
-        assert "Traceback" not in done.stderr, done.stderr
-        return Result(done.returncode, done.stdout, done.stderr)
+        words, environment = [str(word) for word in arguments], self.environment(**(env or {}))
+        run = self._forks.run if can_be_forked(words) else run_afresh
+        result = Result(*run(words, self.home, environment))
+        assert "Traceback" not in result.err, result.err
+        return result
 
     def ok(self, *arguments: str | Path, env: Mapping[str, str] | None = None) -> Result:
         """Run a command that has to succeed."""
@@ -84,10 +94,12 @@ class Program:
         return result.err.removeprefix("llmbench: ").removesuffix("\n")
 
     @contextmanager
-    def started(self, *arguments: str | Path, **options: Any) -> Iterator[subprocess.Popen[str]]:
+    def started(
+        self, *arguments: str | Path, command: Sequence[str] = COMMAND, **options: Any
+    ) -> Iterator[subprocess.Popen[str]]:
         """Start a command that goes on until it is ended; it is killed if a test leaves it running."""
         process = subprocess.Popen(
-            [*COMMAND, *map(str, arguments)],
+            [*command, *map(str, arguments)],
             cwd=self.home,
             env=self.environment(),
             stdin=subprocess.DEVNULL,
@@ -124,10 +136,17 @@ class Program:
             await store.close()
 
 
+@pytest.fixture(scope="session")
+def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
+    """The program with all its imports done."""
+    with forking(tmp_path_factory.mktemp("forks"), SOURCES) as server:
+        yield server
+
+
 @pytest.fixture
-def program(tmp_path: Path) -> Program:
+def program(tmp_path: Path, forks: Forks) -> Program:
     """The program in an empty home."""
-    return Program(tmp_path)
+    return Program(tmp_path, forks)
 
 
 @pytest.fixture

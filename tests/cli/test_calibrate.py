@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import resource
 import signal
+import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, NoReturn
@@ -136,6 +137,17 @@ def test_the_real_path_is_measured(program: Program) -> None:
     assert result.err.count("measuring 3 streams for 3 s") == 2
 
 
+SHORT = """
+import sys
+from llmbench.cli import calibrate
+from llmbench.cli.main import main
+calibrate._TOKENS = 10
+calibrate._MODEL = "calibrate-sim-stamp-ttft200-gap20-tok10"
+sys.exit(main())
+"""
+"""The program, with streams that are over in half a second."""
+
+
 def _few_files() -> None:
     """Let this process and the server that it starts have few files open."""
     resource.setrlimit(resource.RLIMIT_NOFILE, (48, 48))
@@ -144,7 +156,8 @@ def _few_files() -> None:
 @pytest.mark.timeout(SECONDS + 10)
 def test_streams_that_fail_are_not_hidden(program: Program) -> None:
     """More streams than this process may have files: those that ran are compared, the others told, the code is 1."""
-    with program.started("calibrate", "--streams", "80", "--json", preexec_fn=_few_files) as process:
+    short = (sys.executable, "-c", SHORT)
+    with program.started("calibrate", "--streams", "80", "--json", command=short, preexec_fn=_few_files) as process:
         out, err = process.communicate(timeout=SECONDS)
     assert process.returncode == 1
     assert "Traceback" not in err

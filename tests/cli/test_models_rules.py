@@ -47,6 +47,7 @@ def test_a_wrong_id_is_refused_with_the_right_one(program: Program) -> None:
         ("", {}, "us"),
         ("", {"AWS_REGION": "eu-north-1"}, "eu"),
         ("", {"AWS_DEFAULT_REGION": "ap-south-1"}, "apac"),
+        ("", {"AWS_REGION": " ", "AWS_DEFAULT_REGION": " eu-north-1\n"}, "eu"),
         ('region = "us-gov-west-1"\n', {"AWS_REGION": "eu-north-1"}, "us-gov"),
         (f'region = "us-east-1"\nmodel_regions = {{ "{CLAUDE}" = "ap-south-1" }}\n', {}, "apac"),
     ],
@@ -65,6 +66,15 @@ def test_a_model_that_does_not_fit_is_refused_with_the_reason(program: Program) 
     assert program.refused("models", "add", "openai/text-embedding-3-small") == (
         f"openai/text-embedding-3-small {EMBEDS}: choose one that chats, or add it all the same with --force"
     )
+    assert catalogue(program) == {}
+
+
+def test_a_model_that_vertex_could_not_be_asked_for_is_refused(program: Program) -> None:
+    """Before it is added, and not by each of its runs."""
+    program.configure(CLOUDS)
+    sentence = program.refused("models", "add", "vertex/publishers/mistralai/models/mistral-medium-3")
+    assert "can't be asked, since of Vertex's models" in sentence
+    assert sentence.endswith(": choose another, or add it all the same with --force")
     assert catalogue(program) == {}
 
 

@@ -92,3 +92,28 @@ def test_a_region_has_to_look_like_one(program: Program) -> None:
     program.store(models=[model("us.amazon.nova-lite-v1:0", provider="bedrock")])
     sentence = program.refused("models", "set", "bedrock/us.amazon.nova-lite-v1:0", "--region", "US East")
     assert sentence == "--region must be a region such as 'us-east-1', 'us-central1' or 'global', not 'US East'"
+
+
+def test_a_region_that_cannot_call_the_id_is_refused(program: Program) -> None:
+    """The id that the region can call is named, the row stays as it is, and what was forced in is left alone."""
+    name = "us.anthropic.claude-sonnet-4-20250514-v1:0"
+    program.store(models=[model(name, provider="bedrock")])
+    before = shown(program, f"bedrock/{name}")
+    assert program.refused("models", "set", f"bedrock/{name}", "--region", "eu-west-1") == (
+        f"bedrock/{name} names a profile of the geography 'us', and eu-west-1 can only call those of eu or global "
+        f"(model_regions may give the model another region): use bedrock/eu.{name.removeprefix('us.')}"
+    )
+    assert shown(program, f"bedrock/{name}") == before
+    program.configure('[providers.bedrock]\nregion = "us-east-1"\n')
+    program.ok("models", "set", f"bedrock/{name}", "--region", "us-west-2")
+    forced = f"bedrock/eu.{name.removeprefix('us.')}"
+    program.ok("models", "add", forced, "--force")
+    program.ok("models", "set", forced, "--region", "us-east-2")
+
+
+def test_taking_a_region_away_is_judged_as_well(program: Program) -> None:
+    """The provider's own region counts then."""
+    name = "bedrock/us.anthropic.claude-sonnet-4-20250514-v1:0"
+    program.configure('[providers.bedrock]\nregion = "eu-west-1"\n')
+    program.store(models=[model(name.removeprefix("bedrock/"), provider="bedrock", region="us-east-1")])
+    assert "eu-west-1 can only call" in program.refused("models", "set", name, "--region", "none")

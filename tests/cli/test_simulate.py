@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import signal
 import socket
 import ssl
@@ -45,6 +46,22 @@ def test_it_serves_until_a_signal_ends_it(program: Program, number: signal.Signa
         out, err = process.communicate(timeout=SECONDS)
     assert (process.returncode, out) == (0, "")
     assert err.endswith("llmbench simulate --menu lists what a model's name can ask for; Ctrl-C ends it\n")
+
+
+def test_its_credentials_are_what_the_clouds_sdks_need(program: Program, tmp_path: Path) -> None:
+    """The script that it writes and the tables that it tells make a configuration that passes the check."""
+    with program.started("simulate", "--port", "0", "--credentials", str(tmp_path / "clouds")) as process:
+        url_of(process)
+        process.terminate()
+        _out, err = process.communicate(timeout=SECONDS)
+    tables = re.findall(r"(?m)^\[providers\.(?:bedrock|vertex)\]\n(?:.+\n)+", err)
+    program.configure("\n".join(tables))
+    script = (tmp_path / "clouds" / "environment.sh").read_text()
+    variables = dict(shlex.split(line)[1].split("=", 1) for line in script.splitlines())
+    checked = program.run("config", "check", env=variables)
+
+    assert checked.code == 0, checked.err
+    assert "2 providers enabled (bedrock, vertex), 2 models listed" in checked.out
 
 
 def test_its_hint_is_a_configuration_that_works(program: Program) -> None:

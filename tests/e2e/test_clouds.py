@@ -13,7 +13,7 @@ import pytest
 from llmbench.messages import Sample
 from llmbench.simulator import SpawnedSimulator
 from llmbench.simulator.credentials import environment
-from tests.e2e.program import KEY, SECONDS, Place
+from tests.e2e.program import KEY, SECONDS, Place, ended
 
 ALONE = {"GROQ_API_KEY": KEY, "AWS_EC2_METADATA_DISABLED": "true", "NO_GCE_CHECK": "true"}
 """Nothing but groq's key, on a machine that is no cloud's."""
@@ -119,8 +119,11 @@ def test_a_profile_that_is_nowhere_closes_one_lane(place: Place) -> None:
 def test_config_check_finds_what_is_missing(place: Place, tmp_path: Path, simulator: SpawnedSimulator) -> None:
     """Before anything is measured: one sentence for each cloud, exit code 2; with credentials all is well."""
     place.configure(bedrock=["us.amazon.nova-sim"], vertex=["gemini-sim"])
-    bad = place.run("config", "check", env=ALONE | {"AWS_REGION": "us-east-1"})
-    good = place.run("config", "check", env=environment(tmp_path, simulator.url))
+    with (
+        place.started("config", "check", env=ALONE | {"AWS_REGION": "us-east-1"}) as without,
+        place.started("config", "check", env=environment(tmp_path, simulator.url)) as with_all,
+    ):
+        bad, good = ended(without), ended(with_all)
 
     assert bad.code == 2
     assert "providers.bedrock: " in bad.err

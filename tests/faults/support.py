@@ -7,26 +7,18 @@ import re
 from typing import Any
 
 import msgspec
-import pytest
 
 from llmbench.messages import Failure, Outcome
 from llmbench.simulator import SpawnedSimulator
-from tests.runs import FAMILIES, KEY, Family, Ran, run_family
+from tests.runs import KEY, Family, run_family
 
 LIMITS: dict[str, Any] = {"idle_timeout_seconds": 0.25, "timeout_seconds": 3.0}
 CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e]")
-
-every_family = pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.mode)
 
 
 async def failed(simulator: SpawnedSimulator, family: Family, words: str, **changes: Any) -> Failure:
     """Make one run of this behaviour; it fails once, and the server saw one request and no more."""
     ran = await run_family(simulator, family, words, **(LIMITS | changes))
-    return checked(ran)
-
-
-def checked(ran: Ran) -> Failure:
-    """Return the failure; behind it stands one request, and it holds neither the key nor control characters."""
     assert len(ran.requests) == 1, "one attempt is one request: nothing is tried again behind our back"
     assert_clean(ran.outcome)
     return ran.failure

@@ -35,7 +35,8 @@ from tests.actors.engine import Engine, failures, ids, in_store, lane, runs, sam
 from tests.e2e.program import KEY, KEYS, SECONDS, Place, ended, output, until_logged
 
 DRIVER = (sys.executable, "-m", "tests.faults.engine_driver")
-KILLS = 100
+KILLS = {False: 25, True: 200}
+"""How often engines are killed at random moments: in every session, and in a long one."""
 
 
 @pytest.fixture
@@ -91,20 +92,21 @@ def doomed(place: Place, models: list[str]) -> Iterator[Doomed]:
         yield Doomed(driver, place.folder)
 
 
-@pytest.mark.timeout(300)
-def test_K1_a_hundred_kills_lose_nothing_that_was_stored(place: Place, simulator: SpawnedSimulator) -> None:
+@pytest.mark.timeout(600)
+def test_K1_kills_lose_nothing_that_was_stored(place: Place, simulator: SpawnedSimulator, long: bool) -> None:
     """SIGKILL at random moments, over one file.
 
-    1. A hundred engines are killed: every other one as it starts or later, the others once they have stored a run.
+    1. Many engines are killed: every other one as it starts or later, the others once they have stored a run.
     2. One more runs over what they left, and ends well when it is told to.
     3. The file passes its integrity check, every id that a log told as stored is in it, and no id is there twice.
     4. The server saw more requests than were stored, so the kills did hit runs on their way into the file.
     """
+    kills = KILLS[long]
     models = [unique("ttft1-gap0.5") for _ in range(600)]
     before = simulator.counts().requests
     moments = random.Random(19)
     with doomed(place, models) as engines:
-        for kill in range(KILLS):
+        for kill in range(kills):
             engine = engines.start()
             if kill % 2:
                 engines.until_first_run()
@@ -118,10 +120,10 @@ def test_K1_a_hundred_kills_lose_nothing_that_was_stored(place: Place, simulator
     with closing(sqlite3.connect(place.database)) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         stored = [row[0] for row in connection.execute("SELECT id FROM samples UNION ALL SELECT id FROM failures")]
-    assert len(told) == len(set(told)) > KILLS
+    assert len(told) == len(set(told)) > kills
     assert set(told) <= set(stored)
     assert len(stored) == len(set(stored))
-    assert simulator.counts().requests - before - len(stored) > KILLS // 2
+    assert simulator.counts().requests - before - len(stored) > kills // 2
 
 
 def test_K3_what_does_not_end_in_time_is_cut_off_and_recorded(place: Place, simulator: SpawnedSimulator) -> None:
@@ -210,6 +212,9 @@ class FaultyOnce(OpenAIFamily):
     async def check(self) -> None:
         self._trip("check")
 
+    async def renew(self) -> None:
+        self._trip("renew")
+
     async def connect(self, exchange: Exchange, prepared: Prepared) -> None:
         self._trip("connect")
         await super().connect(exchange, prepared)
@@ -237,7 +242,7 @@ class FaultyOnce(OpenAIFamily):
         self._trip("close")
 
 
-STEPS = ("open", "check", "prepare", "exchange", "connect", "connected", "send", "head", "body", "close")
+STEPS = ("open", "check", "prepare", "renew", "exchange", "connect", "connected", "send", "head", "body", "close")
 
 
 @pytest.mark.parametrize("step", STEPS)

@@ -13,10 +13,9 @@ from anyio.abc import ByteStream
 from llmbench.measure.timer import StreamTimer
 from llmbench.messages import Failure, Outcome, Sample
 from llmbench.simulator import SpawnedSimulator
-from llmbench.simulator.problems import HOSTILE_TEXT
-from tests.faults.support import LIMITS, assert_clean, every_family, failed
+from tests.faults.support import LIMITS, assert_clean
 from tests.measure.support import DONE, STREAM_HEAD, counted, event, read_request, said, serving
-from tests.runs import CHAT, KEY, QUICK, Family, attempt, base_url, job, opened, profile, run_at, run_once
+from tests.runs import CHAT, KEY, QUICK, attempt, base_url, job, opened, profile, run_at
 
 ESCAPES = "\x1b[31m\r\n\x00\u202e\u2028"
 
@@ -33,44 +32,6 @@ async def answered(*pieces: bytes, **changes: Any) -> Outcome:
         outcome = await run_at(f"{url}/v1", "groq", "m", **(LIMITS | changes))
     assert_clean(outcome)
     return outcome
-
-
-@every_family
-async def test_a_key_that_is_echoed_is_taken_out(simulator: SpawnedSimulator, family: Family) -> None:
-    """The provider repeats the whole Authorization header in its error; the request did carry the key."""
-    failure = await failed(simulator, family, "echo")
-    assert "Bearer ***" in failure.message
-    assert (failure.error_kind, failure.http_status) == ("auth", 401)
-
-
-@pytest.mark.parametrize("name", ["groq", "together", "fireworks", "deepinfra", "cerebras", "openrouter"])
-async def test_a_key_that_is_echoed_in_any_shape_is_taken_out(simulator: SpawnedSimulator, name: str) -> None:
-    """As each provider's errors are built."""
-    failure = (await run_once(simulator, name, "sim-echo")).failure
-    assert_clean(failure)
-    assert "***" in failure.message
-
-
-@every_family
-@pytest.mark.parametrize("where", ["errorobj", "errormid3", "errorbody"])
-async def test_a_key_that_is_echoed_inside_a_stream_is_taken_out(
-    simulator: SpawnedSimulator, family: Family, where: str
-) -> None:
-    """The status was 200, and the error comes as an event or as the body."""
-    failure = await failed(simulator, family, f"{where}-echo-{QUICK}")
-    assert "***" in failure.message
-
-
-@every_family
-@pytest.mark.parametrize("where", ["500", "errorobj", "errormid3", "errorbody"])
-async def test_hostile_text_is_stored_as_visible_characters(
-    simulator: SpawnedSimulator, family: Family, where: str
-) -> None:
-    """Escape sequences, line ends, NUL and overrides of direction are spelt out; markup stays what it is, text."""
-    failure = await failed(simulator, family, f"{where}-hostile-{QUICK}")
-    assert r"\x1b[31mred\x1b]0;title\x07\r\nsecond line\x00 \u202eright to left" in failure.message
-    assert "[bold]x[/y] [@click=app.quit]quit[/]" in failure.message
-    assert HOSTILE_TEXT not in failure.message
 
 
 @pytest.mark.parametrize(

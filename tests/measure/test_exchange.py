@@ -96,6 +96,18 @@ async def test_whoever_waits_for_the_write_is_told_with_the_phase_done() -> None
     assert calls == [exchange.timeline.request_written_ns]
 
 
+async def test_an_answer_is_never_older_than_its_request() -> None:
+    """A stamp from before the request's shows that the latter was taken late: the send's beginning stands in for it."""
+    async with serving(answering(b"")) as url, connected(url) as exchange:
+        await exchange.send(REQUEST, b"")
+        line = exchange.timeline
+        assert line.request_written_ns is not None
+        early = line.request_written_ns - 40_000
+        exchange.received(Read(early, 0, 0, kernel=True), STREAM_HEAD)
+    assert line.first_byte_ns == early
+    assert line.request_written_ns <= early
+
+
 async def test_only_the_innermost_exchange_is_current() -> None:
     """And none is, behind the block."""
     async with Exchange(Limits()) as outer, Exchange(Limits()) as inner:

@@ -8,9 +8,11 @@ from hypothesis import strategies as st
 
 from llmbench.measure.stamps import Read
 from llmbench.measure.timer import StreamTimer
+from llmbench.wire.bedrock_converse import ConverseDecoder
 from llmbench.wire.events import Identity, Usage
 from llmbench.wire.openai_chat import ChatDecoder
 from tests.measure.support import DONE, MS, counted, delta, event, finished, read_at, said, thought, timed
+from tests.wire import frames
 
 
 def test_each_visible_chunk_has_its_reads_stamp_and_its_length() -> None:
@@ -115,6 +117,17 @@ def test_reasoning_is_not_visible() -> None:
     assert timer.first_reasoning_ns == 50 * MS
     assert timer.reasoning_chars == 10
     assert timer.visible_ns == [90 * MS]
+
+
+def test_reasoning_without_text_has_no_time() -> None:
+    """That there was some is all that a signature says."""
+    timer = StreamTimer(ConverseDecoder())
+    known = []
+    for at_ms, said_now in ((50, {"text": "yes"}), (60, {"reasoningContent": {"signature": "EqQB"}})):
+        timer.feed(read_at(at_ms), frames.delta(**said_now))
+        known.append(timer.reasoned)
+    assert known == [False, True]
+    assert (timer.first_reasoning_ns, timer.reasoning_chars) == (None, 0)
 
 
 def test_a_later_usage_replaces_what_it_names() -> None:

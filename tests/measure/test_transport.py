@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -230,6 +231,31 @@ async def test_the_gate_keeps_a_distance_between_requests() -> None:
         ended = perf_counter_ns()
         async with gate.turn(exchange):
             assert perf_counter_ns() - ended >= took
+
+
+async def test_the_gate_waits_for_the_loop_to_catch_up() -> None:
+    """While streams need all of the loop's time nothing is started, for a twentieth of a second; else at once."""
+    gate, loop = StartGate(), asyncio.get_running_loop()
+    busy = True
+
+    def never_idle() -> None:
+        if busy:
+            loop.call_soon(never_idle)
+
+    async def waited() -> float:
+        async with Exchange(Limits()) as exchange:
+            async with gate.turn(exchange):
+                pass
+            ended = loop.time()
+            async with gate.turn(exchange):
+                return loop.time() - ended
+
+    never_idle()
+    crowded = await waited()
+    busy = False
+    await anyio.sleep(0.06)  # the turn that is still being passed on
+    assert crowded >= 0.05
+    assert min([await waited() for _ in range(5)]) < 0.05
 
 
 async def test_handshakes_are_made_a_few_at_a_time() -> None:

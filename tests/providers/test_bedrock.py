@@ -142,12 +142,14 @@ async def test_the_environment_does_not_leak(simulator: SpawnedSimulator, monkey
 # reasoning, and a model's own fields
 
 MORE = "additionalModelRequestFields"
+ADAPTIVE: dict[str, Any] = {"thinking": {"type": "adaptive", "display": "summarized"}}
+NO_THINKING: dict[str, Any] = {"thinking": {"type": "disabled"}}
 
 
 @pytest.mark.parametrize(
     ("model_id", "fields"),
     [
-        ("us.anthropic.claude-opus-4-7", {"thinking": {"type": "adaptive"}, "output_config": {"effort": "low"}}),
+        ("us.anthropic.claude-opus-4-7", ADAPTIVE | {"output_config": {"effort": "low"}}),
         ("us.amazon.nova-2-lite", {"reasoningConfig": {"type": "enabled", "maxReasoningEffort": "low"}}),
         ("openai.gpt-oss-120b", {"reasoning_effort": "low"}),
         ("us.deepseek.r1", None),
@@ -182,6 +184,75 @@ async def test_nova_excludes_a_temperature_at_its_highest_effort(effort: str, te
     model = job("bedrock", "us.amazon.nova-2-lite-v1:0", profile()).model
     prepared = provider.prepare(model, profile(reasoning_effort=effort, temperature=0.0), "hello")
     assert (prepared.temperature, prepared.reasoning_effort) == (temperature, effort)
+
+
+def claude(effort: str) -> dict[str, Any]:
+    return ADAPTIVE | {"output_config": {"effort": effort}}
+
+
+def nova(effort: str) -> dict[str, Any]:
+    return {"reasoningConfig": {"type": "enabled", "maxReasoningEffort": effort}}
+
+
+@pytest.mark.parametrize(
+    ("model_id", "effort", "fields", "told", "temperature"),
+    [
+        ("us.anthropic.claude-opus-4-6", "none", NO_THINKING, "none", 0.0),
+        ("us.anthropic.claude-opus-4-7", "none", None, None, 0.0),
+        ("us.anthropic.claude-opus-5", "none", NO_THINKING, "none", 0.0),
+        ("us.anthropic.claude-opus-5-5", "none", claude("low"), "low", None),
+        ("us.anthropic.claude-fable-5", "none", claude("low"), "low", None),
+        ("us.anthropic.claude-opus-4-7", "minimal", claude("low"), "low", None),
+        ("us.anthropic.claude-sonnet-4-6", "xhigh", claude("high"), "high", None),
+        ("us.anthropic.claude-sonnet-4-6", "max", claude("max"), "max", None),
+        ("us.anthropic.claude-opus-4-7", "xhigh", claude("xhigh"), "xhigh", None),
+        ("us.amazon.nova-2-lite", "none", {"reasoningConfig": {"type": "disabled"}}, "none", 0.0),
+        ("us.amazon.nova-2-lite", "minimal", nova("low"), "low", 0.0),
+        ("us.amazon.nova-2-lite", "medium", nova("medium"), "medium", 0.0),
+        ("us.amazon.nova-2-lite", "xhigh", nova("high"), "high", None),
+        ("us.amazon.nova-2-lite", "max", nova("high"), "high", None),
+        ("openai.gpt-oss-20b", "none", {"reasoning_effort": "low"}, "low", 0.0),
+        ("openai.gpt-oss-20b", "minimal", {"reasoning_effort": "low"}, "low", 0.0),
+        ("openai.gpt-oss-20b", "max", {"reasoning_effort": "high"}, "high", 0.0),
+    ],
+)
+async def test_each_effort_is_asked_for_in_the_familys_own_words(
+    simulator: SpawnedSimulator,
+    model_id: str,
+    effort: str,
+    fields: dict[str, Any] | None,
+    told: str | None,
+    temperature: float | None,
+) -> None:
+    """The row tells what was sent. Without thinking the temperature stays; the simulator refuses unknown efforts."""
+    ran = await asked(simulator, f"{model_id}-sim-{WORDS}", temperature=0.0, reasoning_effort=effort)
+    assert ran.request.body.get(MORE) == fields
+    assert (ran.sample.reasoning_effort, ran.sample.temperature) == (told, temperature)
+
+
+async def test_a_model_that_says_itself_whether_it_thinks_is_asked_nothing_more(simulator: SpawnedSimulator) -> None:
+    """An effort beside its own word would be refused."""
+    ran = await asked(simulator, CLAUDE.replace("4-7", "4-6"), {MORE: NO_THINKING}, reasoning_effort="high")
+    assert ran.request.body[MORE] == NO_THINKING
+    assert ran.sample.reasoning_effort == "none"
+
+
+BUDGET = "us.anthropic.claude-opus-4-7-sim-ttft1-gap0-budget"
+
+
+async def test_thinking_is_asked_to_be_shown(simulator: SpawnedSimulator) -> None:
+    """Claude sends no text of it unasked, and then a budget that it has eaten could not be timed."""
+    ran = await asked(simulator, BUDGET, reasoning_effort="low")
+    assert ran.sample.outcome == "budget_exhausted"
+    assert ran.sample.time_to_first_reasoning_token is not None
+
+
+async def test_hidden_thinking_that_eats_the_budget(simulator: SpawnedSimulator) -> None:
+    """Its signature says that there was some; nothing says when, and Bedrock does not count it."""
+    ran = await asked(simulator, BUDGET, {MORE: {"thinking": {"type": "adaptive"}}})
+    sample = ran.sample
+    assert sample.outcome == "budget_exhausted"
+    assert (sample.time_to_first_reasoning_token, sample.visible_output_tokens) == (None, None)
 
 
 async def test_a_models_own_fields_are_merged(simulator: SpawnedSimulator) -> None:
@@ -290,7 +361,24 @@ async def test_no_region_is_unusable(monkeypatch: pytest.MonkeyPatch) -> None:
         await Bedrock(settings("bedrock", ""), None).check()
 
 
-async def test_an_impossible_region_is_unusable() -> None:
-    """It would be part of a host name."""
-    with pytest.raises(Unusable, match="'us east' is no region"):
-        await Bedrock(settings("bedrock", "http://127.0.0.1:9", region="us east"), None).check()
+async def no_region(**changes: Any) -> str:
+    """Return what is said of a provider that has a region that is none."""
+    provider = Bedrock(settings("bedrock", "http://127.0.0.1:9", **changes), None)
+    with pytest.raises(Unusable) as caught:
+        await provider.check()
+    await provider.close()
+    return str(caught.value)
+
+
+async def test_an_impossible_region_is_unusable(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """It would be part of a host name; what is said names where it came from."""
+    correct = "'us east' is no region: correct "
+    assert await no_region(region="us east") == f"{correct}region under [providers.bedrock]"
+    assert await no_region(model_regions={"m": "us east"}) == f"{correct}model_regions under [providers.bedrock]"
+    monkeypatch.delenv("AWS_REGION")
+    config = tmp_path / "config"
+    config.write_text("[default]\nregion = us east\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+    assert await no_region() == f"{correct}the profile's region in ~/.aws/config"
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us east")
+    assert await no_region() == f"{correct}AWS_DEFAULT_REGION"

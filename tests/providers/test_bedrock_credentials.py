@@ -13,7 +13,8 @@ import anyio
 import pytest
 
 from llmbench.messages import Outcome, Sample
-from llmbench.providers.aws_credentials import Keys
+from llmbench.providers import aws_session
+from llmbench.providers.aws_credentials import Bearer, Keys
 from llmbench.providers.base import Provider, Unusable
 from llmbench.providers.bedrock import Bedrock
 from llmbench.simulator import SpawnedSimulator
@@ -112,6 +113,31 @@ async def test_a_bearer_token(simulator: SpawnedSimulator, monkeypatch: pytest.M
     assert "x-amz-date" not in once.request.headers
 
 
+async def test_a_bearer_token_is_sent_without_the_white_space_around_it(
+    simulator: SpawnedSimulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A line end, as reading a file leaves one, would break the request's head."""
+    aws_environment(monkeypatch, AWS_BEARER_TOKEN_BEDROCK=f" {KEY}\r\n")
+    assert (await ran(simulator)).request.headers["authorization"] == digest(f"Bearer {KEY}")
+
+
+@pytest.mark.parametrize("others", [{}, {"AWS_ACCESS_KEY_ID": ACCESS_KEY_ID}], ids=["no keys", "half a pair"])
+async def test_with_a_bearer_token_nothing_else_is_looked_for(
+    simulator: SpawnedSimulator, monkeypatch: pytest.MonkeyPatch, others: dict[str, str]
+) -> None:
+    """Not the metadata service, in the check or for a region opened later; half a pair of keys is no trouble."""
+    metadata = {"AWS_EC2_METADATA_SERVICE_ENDPOINT": simulator.url, "AWS_EC2_METADATA_DISABLED": "false"}
+    aws_environment(monkeypatch, AWS_BEARER_TOKEN_BEDROCK=KEY, **metadata, **others)
+    for shared in (aws_session._core, aws_session._session):
+        shared.cache_clear()  # it might remember what it found in another test
+    since = simulator.counts().requests
+    provider = Bedrock(settings("bedrock", NOWHERE), None)
+    await provider.check()
+    await provider._client("eu-west-1")
+    await provider.close()
+    assert simulator.requests(since=since) == []
+
+
 async def test_a_variable_that_is_empty_is_not_set(
     simulator: SpawnedSimulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -163,6 +189,41 @@ async def test_a_bearer_token_that_is_none(monkeypatch: pytest.MonkeyPatch) -> N
     assert "abcdefgh" not in said
 
 
+WRONG_ANSWERS = (
+    "[]",
+    "5",
+    '"x"',
+    "no JSON",
+    '{"Version": 1}',
+    '{"Version": 1, "AccessKeyId": null, "SecretAccessKey": null}',
+    '{"Version": 1, "AccessKeyId": 5, "SecretAccessKey": "b"}',
+    '{"Version": 1, "AccessKeyId": " ", "SecretAccessKey": "b"}',
+    '{"Version": 1, "AccessKeyId": "a", "SecretAccessKey": "b", "SessionToken": 5}',
+    '{"Version": 1, "AccessKeyId": "a", "SecretAccessKey": "b", "Expiration": 5}',
+    '{"Version": 1, "AccessKeyId": "a", "SecretAccessKey": "b", "Expiration": "99999999999999"}',
+)
+
+
+@pytest.mark.skipif(shutil.which("cat") is None, reason="the credential process here is cat")
+@pytest.mark.parametrize("answer", WRONG_ANSWERS)
+async def test_a_process_that_prints_something_else(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, answer: str
+) -> None:
+    """JSON of another form takes the lane down with a reason; it does not crash it."""
+    told = written(tmp_path / "keys.json", answer)
+    path = written(tmp_path / "config", f"[default]\ncredential_process = cat {told}\n")
+    aws_environment(monkeypatch, AWS_CONFIG_FILE=path)
+    assert (await unusable()).startswith("AWS credentials are set up, but can't be had (")
+
+
+async def test_a_source_that_does_not_answer_is_given_up(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Even if it keeps the thread's own loop from its limit."""
+    monkeypatch.setattr("llmbench.providers.aws_credentials._OUTER_LIMIT_SECONDS", 0.01)
+    path = written(tmp_path / "config", "[default]\ncredential_process = sleep 1\n")
+    aws_environment(monkeypatch, AWS_CONFIG_FILE=path)
+    assert "no answer within 10 s" in await unusable()
+
+
 async def test_a_lane_without_credentials_warms_up_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever this machine lacks shows in the check."""
     no_aws(monkeypatch)
@@ -177,6 +238,7 @@ async def test_a_lane_without_credentials_warms_up_all_the_same(monkeypatch: pyt
 def test_keys_are_not_shown() -> None:
     """Not by accident, in a traceback or a log."""
     assert SECRET_ACCESS_KEY not in repr(Keys(ACCESS_KEY_ID, SECRET_ACCESS_KEY, None))
+    assert KEY not in repr(Bearer(KEY))
 
 
 # refused
@@ -242,6 +304,9 @@ class Source:
 
     def fails(self) -> None:
         (self._folder / "keys.json").unlink()
+
+    def prints(self, text: str) -> None:
+        written(self._folder / "keys.json", text)
 
     @property
     def asked(self) -> int:
@@ -311,14 +376,20 @@ async def test_keys_that_are_still_good_outlast_a_failing_source(
     assert "AWS credentials were not renewed" in caplog.text
 
 
+@pytest.mark.parametrize(
+    "answer", [None, "[]", "5", "no JSON", '{"Version": 1, "AccessKeyId": 5, "SecretAccessKey": "b"}']
+)
 async def test_keys_that_ran_out_and_are_not_renewed(
-    simulator: SpawnedSimulator, source: Source, provider: Provider, later: Callable[[], None]
+    simulator: SpawnedSimulator, source: Source, provider: Provider, later: Callable[[], None], answer: str | None
 ) -> None:
     """Nothing is sent; the row says that it is the credentials, before there was a connection."""
     later()
     source.valid_for(timedelta(seconds=30))
     await provider.check()
-    source.fails()
+    if answer is None:
+        source.fails()
+    else:
+        source.prints(answer)
     since = simulator.counts().requests
     assert verdict_of(await run_of(provider)) == ("auth", "auth", "connect")
     assert simulator.requests(since=since) == []

@@ -15,6 +15,7 @@ import pytest
 
 from llmbench.measure.exchange import Limits
 from llmbench.messages import Failure, Outcome, Sample
+from llmbench.providers.aws_credentials import Keys
 from llmbench.providers.base import Provider
 from llmbench.providers.bedrock import Bedrock
 from llmbench.simulator import SpawnedSimulator
@@ -52,7 +53,7 @@ def _aws(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_a_good_run_is_one_complete_row(simulator: SpawnedSimulator) -> None:
     """Counts, chunks, finish reason, request id, times, clock, from one request."""
-    ran = await run_family(simulator, CONVERSE, QUICK)
+    ran = await run_family(simulator, CONVERSE, "ttft5-gap5")
     row = ran.sample
     assert (row.outcome, row.request_mode, row.finish_reason, row.clock) == ("ok", "converse", "max_tokens", "kernel")
     assert (row.output_tokens, row.visible_stream_chunks, row.warnings) == (64, 64, None)
@@ -63,7 +64,7 @@ async def test_a_good_run_is_one_complete_row(simulator: SpawnedSimulator) -> No
 
 async def test_reasoning_is_timed_apart(simulator: SpawnedSimulator) -> None:
     """Its text comes first; ConverseStream counts it in with the rest."""
-    row = (await run_family(simulator, CONVERSE, f"rtok5-{QUICK}", validation_policy="reasoning")).sample
+    row = (await run_family(simulator, CONVERSE, "rtok5-ttft20-gap5", validation_policy="reasoning")).sample
     assert row.time_to_first_reasoning_token is not None
     assert row.time_to_first_token is not None
     assert row.time_to_first_reasoning_token < row.time_to_first_token
@@ -222,6 +223,7 @@ async def test_a_restarted_lane_opens_at_once() -> None:
     async with opened("bedrock", "http://127.0.0.1:9/bedrock"):
         begun = process_time()
         provider = Bedrock(settings("bedrock", "http://127.0.0.1:9/bedrock"), None)
+        provider._credentials = Keys("key", "secret", None)
         await provider._client(AWS_REGION)
         spent = process_time() - begun
         await provider.close()

@@ -186,7 +186,7 @@ def test_the_api_follows_from_the_id(model_id: str, request_: dict[str, Any] | N
     assert api_for(model_of(model_id, request=request_)) == api
 
 
-@pytest.mark.parametrize("model_id", ["mistral-small-2503", "text-bison"])
+@pytest.mark.parametrize("model_id", ["mistral-small-2503", "mistralai/mistral-small-2503", "text-bison"])
 async def test_what_cant_be_asked_is_refused_before_anything_is_sent(
     simulator: SpawnedSimulator, model_id: str
 ) -> None:
@@ -273,10 +273,10 @@ async def test_thoughts_of_gemini_are_shown_and_timed(simulator: SpawnedSimulato
     shape = {"reasoning_effort": "low", "validation_policy": "reasoning", "max_tokens": 64}
     row = (await run_family(simulator, GEMINI, "rtok5-ttft5-gap1", **shape)).sample
     request = asked(simulator.requests(since=since))
-    expected = {"includeThoughts": True, "thinkingBudget": 512}
+    expected = {"includeThoughts": True, "thinkingBudget": 32}
     assert request.body["generationConfig"] == {"maxOutputTokens": 64, "thinkingConfig": expected}
     assert row.time_to_first_reasoning_token is not None
-    assert (row.reasoning_effort, row.reasoning_tokens, row.visible_output_tokens) == ("low", 5, 59)
+    assert (row.reasoning_effort, row.reasoning_tokens, row.visible_output_tokens) == ("minimal", 5, 59)
 
 
 async def test_an_effort_asks_claude_to_think(simulator: SpawnedSimulator) -> None:
@@ -311,7 +311,7 @@ async def test_a_good_run(simulator: SpawnedSimulator, family: Family) -> None:
     [
         ("429", "rate_limit", "rate_limited", 429),
         ("quota", "rate_limit", "rate_limited", 429),
-        ("403", "auth", "auth", 403),
+        ("403", "hard_model", "model_gone", 403),
         ("404", "hard_model", "model_gone", 404),
         ("redirect", "configuration", "protocol", 302),
         ("nocontent", "network", "protocol", 204),
@@ -326,6 +326,14 @@ async def test_refusals(
     assert asked(ran.requests).model == family.model(words)
     failure = ran.failure
     assert (failure.error_kind, failure.error_cause, failure.http_status) == (kind, cause, status)
+
+
+async def test_a_blocked_prompt_is_the_profiles_fault(simulator: SpawnedSimulator) -> None:
+    """Google answers with a 200 and the reason; the advice is to reword the prompt."""
+    failure = (await run_family(simulator, GEMINI, "blocked-ttft1-gap0")).failure
+    assert (failure.error_kind, failure.error_cause, failure.http_status) == ("configuration", "stream_error", 200)
+    assert failure.message == "the prompt was blocked: PROHIBITED_CONTENT"
+    assert failure.advice.startswith("reword the prompt")
 
 
 @every_family

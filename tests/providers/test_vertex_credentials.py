@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,26 @@ import pytest
 from llmbench.messages import Sample
 from llmbench.providers.base import Unusable
 from llmbench.providers.google_credentials import GoogleCredentials
+from llmbench.providers.openai_family import sender
+from llmbench.providers.registry import open_provider
 from llmbench.simulator import SpawnedSimulator
 from llmbench.simulator.record import digest
 from tests.clouds import GOOGLE_PROJECT, no_google
 from tests.providers.google_tokens import FILE, account_file, asked, bearers, run_of, token_server, vertex
-from tests.runs import VERTEX, Family
+from tests.runs import VERTEX, Family, base_url, settings
+
+IMPERSONATED = {
+    "type": "impersonated_service_account",
+    "source_credentials": {"type": "authorized_user", "client_id": "a", "client_secret": "b", "refresh_token": "c"},
+}
+"""Without ``service_account_impersonation_url``, for which google-auth doesn't look before it takes it apart."""
+EXTERNAL = {
+    "type": "external_account",
+    "audience": "a",
+    "subject_token_type": "b",
+    "token_url": "https://sts.googleapis.com/v1/token",
+    "credential_source": "no object",
+}
 
 
 @pytest.fixture(autouse=True)
@@ -106,6 +122,21 @@ async def test_without_credentials_the_ways_to_give_some_are_named(simulator: Sp
     assert "`gcloud auth application-default login`" in message
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("GOOGLE_CLOUD_PROJECT", "../../evil?x=y#"), ("GOOGLE_CLOUD_LOCATION", "us_central1")],
+)
+async def test_a_variable_that_cannot_be_right_closes_the_lane(
+    monkeypatch: pytest.MonkeyPatch, simulator: SpawnedSimulator, name: str, value: str
+) -> None:
+    """It would become part of an address; so it is held to the same rule as the key of config.toml, and named."""
+    monkeypatch.setenv(name, value)
+    provider = open_provider(settings("vertex", base_url(simulator.url, "vertex")), None)
+    with pytest.raises(Unusable, match=f"environment variable '{name}' must be .*, not '{re.escape(value)}'"):
+        await provider.check()
+    await provider.close()
+
+
 async def test_without_a_project_the_places_for_one_are_named(
     simulator: SpawnedSimulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -125,12 +156,15 @@ async def test_without_a_project_the_places_for_one_are_named(
         ('{"type": "guest"}', "does not have a valid type"),
         ('{"type": "service_account"}', "Failed to load service account credentials"),
         ('{"type": "service_account", "private_key": "x", "client_email": "e", "token_uri": "t"}', "Failed to load"),
+        ('{"type": "impersonated_service_account"}', "a field is missing, of the wrong type or unknown: Attribute"),
+        (json.dumps(IMPERSONATED), "a field is missing, of the wrong type or unknown: AttributeError"),
+        (json.dumps(EXTERNAL), "a field is missing, of the wrong type or unknown: AttributeError"),
     ],
 )
 async def test_a_file_that_cant_be_used_is_named_with_its_variable(
     simulator: SpawnedSimulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: str | None, reason: str
 ) -> None:
-    """Missing, no JSON, of an unknown type, without a key: the sentence says which, and what to do."""
+    """Missing, no JSON, of an unknown type, without a key or malformed: the sentence says which, and what to do."""
     path = tmp_path / "key.json"
     if content is not None:
         path.write_text(content)
@@ -139,6 +173,34 @@ async def test_a_file_that_cant_be_used_is_named_with_its_variable(
     assert message.startswith(f"{FILE} names '{path}', which can't be used (")
     assert reason in message
     assert message.endswith("correct it, or unset the variable to use other credentials")
+
+
+@pytest.mark.parametrize("project", [5, ["p"], {}])
+async def test_a_project_that_is_no_text_is_none(
+    simulator: SpawnedSimulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, project: object
+) -> None:
+    """It would end up in the address of every request."""
+    monkeypatch.setenv(FILE, str(account_file(simulator, tmp_path / "odd.json", project_id=project)))
+    assert (await unusable(simulator)).startswith("no Google Cloud project is known")
+
+
+async def test_a_bad_file_does_not_keep_the_sdks_cold(
+    simulator: SpawnedSimulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The warm-up looks for it last: by then each of the three has made its first request."""
+    monkeypatch.setenv(FILE, str(tmp_path / "missing.json"))
+    warm = []
+
+    def noted(*given: Any) -> Any:
+        warm.append("chat")
+        return sender(*given)
+
+    monkeypatch.setattr("llmbench.providers.vertex.sender", noted)
+    provider = open_provider(settings("vertex", base_url(simulator.url, "vertex")), None)
+    with pytest.raises(Unusable):
+        await provider.warm_up()
+    await provider.close()
+    assert warm == ["chat"]
 
 
 async def test_a_folder_is_no_file_of_credentials(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,8 +17,18 @@ from llmbench.providers.google_credentials import GoogleCredentials, TokenRefuse
 from llmbench.simulator import SpawnedSimulator
 from llmbench.simulator.record import digest
 from tests.clouds import no_google
-from tests.providers.google_tokens import FILE, account_file, asked, bearers, ends_in, run_of, token_server, vertex
-from tests.runs import VERTEX, Family
+from tests.providers.google_tokens import (
+    FILE,
+    QUICK,
+    account_file,
+    asked,
+    bearers,
+    ends_in,
+    run_of,
+    token_server,
+    vertex,
+)
+from tests.runs import GEMINI, VERTEX, Family, attempt, job, profile
 
 
 @pytest.fixture(autouse=True)
@@ -192,6 +204,103 @@ async def test_a_token_serves_on_while_no_other_can_be_had(
             ends_in(provider, 30.0)
             with pytest.raises(TokenUnavailable):
                 await provider._credentials.renew()
+
+
+@pytest.mark.parametrize("status", ["400 Bad Request", "503 Service Unavailable"])
+async def test_an_endpoint_that_fails_is_asked_every_half_minute(
+    account: Callable[[str], None], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, status: str
+) -> None:
+    """As long as the present token is good, the runs in between use it and wait for nothing; once, a line says so."""
+    monkeypatch.setattr("google.auth._exponential_backoff.time", SimpleNamespace(sleep=lambda _seconds: None))
+    async with token_server() as tokens:
+        account(tokens.url)
+        credentials = GoogleCredentials()
+        await credentials.find()
+        await credentials.renew()
+        good, tokens.status = tokens.last_token, status
+        credentials._source.expiry = (datetime.now(UTC) + timedelta(minutes=2)).replace(tzinfo=None)
+        await credentials.renew()
+        asked_once = len(tokens.forms)
+        for _ in range(5):
+            await credentials.renew()
+        assert len(tokens.forms) == asked_once > 1
+        assert credentials.bearer.token == good
+        credentials._failed_at -= 31.0
+        tokens.status = "200 OK"
+        await credentials.renew()
+    assert len(tokens.forms) == asked_once + 1
+    assert credentials.bearer.token == tokens.last_token
+    assert [record.message.partition(":")[0] for record in caplog.records if record.levelname == "WARNING"] == [
+        "Google's access token was not renewed, and the present one is used on"
+    ]
+
+
+async def test_a_token_that_takes_longer_than_the_run_may_is_no_fault_of_the_providers(
+    simulator: SpawnedSimulator, account: Callable[[str], None]
+) -> None:
+    """The limit of the run begins when the token is there."""
+    async with token_server() as tokens:
+        account(tokens.url)
+        tokens.free = anyio.Event()
+        async with vertex(simulator) as provider, anyio.create_task_group() as tasks:
+            outcomes: list[Outcome] = []
+            run = attempt(provider, job("vertex", GEMINI.model(QUICK), profile(max_tokens=8, timeout_seconds=0.25)))
+
+            async def make() -> None:
+                outcomes.append(await run.run())
+
+            tasks.start_soon(make)
+            await tokens.asked.wait()
+            await anyio.sleep(0.3)
+            tokens.free.set()
+    assert isinstance(outcomes[0], Sample)
+
+
+async def test_a_renewal_has_a_limit_of_its_own(
+    simulator: SpawnedSimulator, account: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A silent endpoint is a failure of the token, and not of the provider, nor of the limit in the profile."""
+    monkeypatch.setattr("llmbench.providers.google_credentials._RENEWAL_SECONDS", 0.1)
+    async with token_server() as tokens:
+        account(tokens.url)
+        tokens.free = anyio.Event()
+        async with vertex(simulator) as provider:
+            outcome = await run_of(provider).run()
+        tokens.free.set()
+    assert isinstance(outcome, Failure)
+    assert (outcome.error_kind, outcome.error_cause) == ("transient_provider", "server_error")
+    assert outcome.message == "no access token came within 0.1 s"
+    assert "oauth2.googleapis.com" in outcome.advice
+
+
+@pytest.mark.parametrize("error", [KeyError("access_token"), AttributeError("rfind"), TypeError("no string")])
+async def test_fields_that_are_missed_only_now_refuse_the_token(error: Exception) -> None:
+    """google-auth looks at some only when it asks for a token, and raises whatever that makes it stumble over."""
+
+    def refresh(_request: object) -> None:
+        raise error
+
+    credentials = GoogleCredentials()
+    credentials._source = SimpleNamespace(token=None, expiry=None, refresh=refresh)
+    with pytest.raises(TokenRefused, match="a field is missing, of the wrong type or unknown"):
+        await credentials.renew()
+
+
+async def test_nothing_keeps_the_program_from_its_end(account: Callable[[str], None]) -> None:
+    """The thread of a renewal that was cut off is left to itself; Python waits for others when it exits."""
+    async with token_server() as tokens:
+        account(tokens.url)
+        credentials = GoogleCredentials()
+        await credentials.find()
+        tokens.free = anyio.Event()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(credentials.renew)
+            await tokens.asked.wait()
+            (left,) = [thread for thread in threading.enumerate() if "_refresh" in thread.name]
+            tasks.cancel_scope.cancel()
+        assert left.is_alive()
+        assert left.daemon
+        tokens.free.set()
 
 
 async def test_a_lane_that_is_restarted_finds_file_and_token(

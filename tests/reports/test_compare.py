@@ -140,6 +140,13 @@ class TestSummary:
 
         assert (result.time_to_first_token, result.tokens_per_second, result.runs) == (None, None, 2)
 
+    def test_what_a_good_run_lacks_is_counted(self) -> None:
+        """Runs whose budget went into reasoning, and runs whose tokens nobody counted but by their chunks."""
+        hidden = sample(outcome="budget_exhausted", time_to_first_token=None)
+        (result,) = summarize([hidden, sample(), sample(generated_output_tokens=None), sample()])
+
+        assert (result.budget_exhausted, result.counted_by_chunks, result.failed) == (1, 1, 0)
+
     def test_coarse_runs_are_counted(self) -> None:
         """A reader sees how many of the runs were stamped too coarsely for their gaps to mean anything."""
         (result,) = summarize([sample(resolution="coarse"), sample(), sample(resolution="coarse")])

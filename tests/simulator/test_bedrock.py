@@ -254,6 +254,52 @@ def test_a_request_that_makes_no_sense_is_refused(
     assert message in response.json()["message"]
 
 
+def more(**fields: Any) -> dict[str, Any]:
+    return conversation(additionalModelRequestFields=fields)
+
+
+@pytest.mark.parametrize(
+    ("model", "fields", "message"),
+    [
+        (
+            "us.anthropic.claude-opus-4-6",
+            {"output_config": {"effort": "minimal"}},
+            "output_config.effort: Input should",
+        ),
+        ("us.anthropic.claude-opus-4-6", {"thinking": {"type": "on"}}, "'enabled' or 'disabled' or 'adaptive'"),
+        ("us.anthropic.claude-opus-4-7", {"thinking": {"type": "disabled"}}, "Input should be 'adaptive'"),
+        ("us.amazon.nova-2-lite", {"reasoningConfig": {"maxReasoningEffort": "xhigh"}}, "maxReasoningEffort"),
+        ("openai.gpt-oss-20b", {"reasoning_effort": "none"}, "reasoning_effort: Input should be 'low' or"),
+    ],
+)
+def test_an_effort_that_the_family_does_not_know_is_refused(
+    simulator: SpawnedSimulator, model: str, fields: dict[str, Any], message: str
+) -> None:
+    """Each family has words of its own; other models take no notice."""
+    response = converse(simulator, f"{model}-sim-{QUICK}", more(**fields))
+    assert response.status == 400
+    assert message in response.json()["message"]
+    assert converse(simulator, f"us.meta.llama-sim-{QUICK}", more(**fields)).status == 200
+
+
+def test_thinking_is_hidden_unless_it_is_asked_for(simulator: SpawnedSimulator) -> None:
+    """Claude since 4.7 sends the signature in its place; the version before shows it unasked."""
+    words = f"sim-rtok2-tok1-{QUICK}"
+    shown = [
+        [delta["reasoningContent"].popitem()[0] for delta in deltas_of(response.body) if "reasoningContent" in delta]
+        for response in (
+            converse(simulator, f"us.anthropic.claude-opus-4-7-{words}", more(thinking={"type": "adaptive"})),
+            converse(simulator, f"us.anthropic.claude-opus-4-7-{words}", more(thinking={"display": "summarized"})),
+            converse(simulator, f"us.anthropic.claude-opus-4-6-{words}"),
+        )
+    ]
+    assert shown == [["signature"], ["text", "text", "signature"], ["text", "text", "signature"]]
+
+
+def deltas_of(body: bytes) -> list[dict[str, Any]]:
+    return [event.json()["delta"] for event in frames(body) if event.kind == "contentBlockDelta"]
+
+
 def test_the_limit_may_be_left_out(simulator: SpawnedSimulator) -> None:
     """The answer then has as many tokens as the model's name says."""
     body = {"messages": conversation()["messages"]}

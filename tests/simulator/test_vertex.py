@@ -415,3 +415,13 @@ def test_a_bad_assertion_gets_none(simulator: SpawnedSimulator, form: dict[str, 
 def test_a_token_is_asked_for_with_post(simulator: SpawnedSimulator) -> None:
     """Any other method is not allowed."""
     assert ask(simulator, "/vertex/token", method="GET").status == 405
+
+
+def test_a_blocked_prompt_is_said_in_a_200(simulator: SpawnedSimulator) -> None:
+    """One event with the feedback and the counts, and no candidates; the other formats have nothing of the kind."""
+    (fault,) = [event for event in _decoded(simulator, "gemini", "blocked") if isinstance(event, StreamFault)]
+    assert (fault.type, fault.code) == ("prompt_blocked", "PROHIBITED_CONTENT")
+    for family in ("claude", "maas"):
+        response = _ask(simulator, family, "blocked")
+        assert response.status == 400
+        assert b"has the word 'blocked'" in response.body

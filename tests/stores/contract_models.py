@@ -205,7 +205,7 @@ class ModelsContract:
         assert await store.models() == [before]
 
     async def test_adding_a_disabled_model_enables_its_row(self, store: Store) -> None:
-        """A disabled row of the id comes back with its past; what the new one says replaces what the row said."""
+        """A disabled row of the id comes back with its past, in the new spelling; what the new one says is said."""
         before = await store.add_model(full())
         await store.put([envelope(sample(model_name="gpt-4o-mini"))])
 
@@ -213,6 +213,7 @@ class ModelsContract:
 
         assert added == msgspec.structs.replace(
             before,
+            model_id="GPT-4o-mini",
             enabled=True,
             deprecated=False,
             notes="wanted again",

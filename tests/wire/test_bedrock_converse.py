@@ -15,6 +15,7 @@ from llmbench.wire.events import (
     End,
     Event,
     Finish,
+    HiddenReasoning,
     Identity,
     Malformed,
     ProviderTimings,
@@ -51,6 +52,7 @@ def test_a_stream_gives_its_text_and_its_account(pieces: Sequence[bytes]) -> Non
 
     assert events_of(decoder, pieces) == [
         ReasoningDelta("Hm."),
+        HiddenReasoning(),
         TextDelta("Rivers"),
         TextDelta(" move é漢😀\u2028."),
         Finish("max_tokens"),
@@ -126,18 +128,24 @@ def test_a_stop_reason_that_is_no_word_is_none(reason: object) -> None:
     "said",
     [
         {"text": ""},
-        {"reasoningContent": {"signature": "EqQB"}},
-        {"reasoningContent": {"redactedContent": "EmwK"}},
         {"reasoningContent": {"text": ""}},
+        {"reasoningContent": {"signature": ""}},
+        {"reasoningContent": {}},
         {"toolUse": {"input": "{"}},
         {"citation": {"title": "a"}},
     ],
 )
 def test_a_delta_that_shows_no_text_is_silent(said: dict[str, Any]) -> None:
-    """Signatures, tool input, citations and empty text are known, and are no tokens."""
+    """Tool input, citations and empty text are known, and are no tokens."""
     tool = event("contentBlockStart", {"start": {"toolUse": {"name": "f"}}, "contentBlockIndex": 0})
 
     assert silent(START, tool, delta(**said)) == 0
+
+
+@pytest.mark.parametrize("said", [{"signature": "EqQB"}, {"redactedContent": "EmwK"}])
+def test_reasoning_without_its_text_is_told(said: dict[str, Any]) -> None:
+    """A signature or an encrypted block proves that the model reasoned."""
+    assert decoded(START, delta(reasoningContent=said)) == [HiddenReasoning()]
 
 
 def test_unknown_events_are_counted() -> None:

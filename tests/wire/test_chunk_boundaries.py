@@ -120,7 +120,15 @@ def test_a_good_stream_reads_the_same_however_it_is_cut(
     decoder_type: Callable[[], Decoder], body: bytes, cuts: list[int]
 ) -> None:
     """Pieces may end anywhere, inside a character or a line end too, and lie in a buffer that is used again."""
-    assert_same_however_cut(decoder_type, body, cuts)
+    assert outcome(decoder_type, through_one_buffer(body, cuts)) == outcome(decoder_type, iter([body]))
+
+
+@every_stream
+def test_a_good_stream_reads_the_same_byte_by_byte_and_event_by_event(
+    decoder_type: Callable[[], Decoder], body: bytes
+) -> None:
+    """The smallest pieces that there are, and those that most servers send."""
+    assert_same_however_cut(decoder_type, body, [])
 
 
 @every_stream

@@ -20,6 +20,26 @@ _ONLY_BY_PROFILE = re.compile(r"anthropic\..*")
 _NO_USER_MESSAGE = (
     "A conversation must start with a user message. Try again with a conversation that starts with a user message."
 )
+_THREE_EFFORTS = ("low", "medium", "high")
+_REASONING = (
+    (
+        re.compile(r"anthropic\.claude-"),
+        {
+            "thinking.type": ("enabled", "disabled", "adaptive"),
+            "thinking.display": ("summarized", "omitted"),
+            "output_config.effort": (*_THREE_EFFORTS, "xhigh", "max"),
+        },
+    ),
+    (
+        re.compile(r"amazon\.nova-2-"),
+        {"reasoningConfig.type": ("enabled", "disabled"), "reasoningConfig.maxReasoningEffort": _THREE_EFFORTS},
+    ),
+    (re.compile(r"openai\.gpt-oss-"), {"reasoning_effort": _THREE_EFFORTS}),
+)
+"""What each family takes among ``additionalModelRequestFields``."""
+_ONLY_ADAPTIVE = re.compile(r"anthropic\.claude-(?:opus-4-7|fable|mythos)")
+_HIDES_THINKING = re.compile(r"anthropic\.claude-(?:fable|mythos|(?:opus|sonnet|haiku)-(?:4-[7-9]|[5-9]))")
+"""Claude since 4.7 sends the signature of its thinking, and no text unless that is asked for."""
 _IN_STREAM = {
     "internalServerException",
     "modelStreamErrorException",
@@ -35,7 +55,12 @@ class ConverseStream:
     """``POST …/model/{modelId}/converse-stream``."""
 
     def refuse(self, call: Call) -> Problem | None:
-        return first_problem(_needs_profile(call.model), _needs_messages(call.body), _token_limit(call.body))
+        return first_problem(
+            _needs_profile(call.model),
+            _needs_messages(call.body),
+            _token_limit(call.body),
+            _unknown_reasoning(call),
+        )
 
     def budget(self, call: Call) -> int | None:
         limit: int | None = call.body.get("inferenceConfig", {}).get("maxTokens")
@@ -89,6 +114,26 @@ def _token_limit(body: dict[str, Any]) -> Problem | None:
     return None
 
 
+def _more(call: Call, path: str) -> object:
+    """Return what stands at a dotted path in the fields that only some models know."""
+    value: object = call.body.get("additionalModelRequestFields")
+    for name in path.split("."):
+        value = value.get(name) if isinstance(value, dict) else None
+    return value
+
+
+def _unknown_reasoning(call: Call) -> Problem | None:
+    known = next((known for ids, known in _REASONING if ids.search(call.model)), {})
+    for path, words in known.items():
+        value = _more(call, path)
+        if path == "thinking.type" and _ONLY_ADAPTIVE.search(call.model):
+            words = ("adaptive",)
+        if value is not None and value not in words:
+            wanted = " or ".join(f"'{word}'" for word in words)
+            return bad_request(f"The model returned the following errors: {path}: Input should be {wanted}")
+    return None
+
+
 def _event_headers(event: str) -> bytes:
     return encode_headers({":event-type": event, ":content-type": "application/json", ":message-type": "event"})
 
@@ -112,6 +157,8 @@ class ConverseEvents:
         self._plan = plan
         self._text_block = 1 if plan.reasoning else 0
         self._visible = self._template({"text": placeholder()}, self._text_block)
+        hidden = _HIDES_THINKING.search(call.model) and _more(call, "thinking.display") != "summarized"
+        self._hides_reasoning = bool(hidden)
         self._reasoning = self._template({"reasoningContent": {"text": placeholder()}}, 0)
 
     @staticmethod
@@ -130,7 +177,7 @@ class ConverseEvents:
         return _event("contentBlockDelta", contentBlockIndex=0, delta={"text": ""})
 
     def reasoning(self, text: bytes) -> bytes:
-        return self._reasoning.fill(text)
+        return b"" if self._hides_reasoning else self._reasoning.fill(text)
 
     def turn(self) -> bytes:
         delta = {"reasoningContent": {"signature": "c2ltdWxhdGVk"}}

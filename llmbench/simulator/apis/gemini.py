@@ -176,7 +176,10 @@ class GeminiStream:
         return b""
 
     def terminator(self) -> bytes:
-        """Return the chunk with the finish reason: the format has no other end."""
+        """Return the chunk with the finish reason: the format has no other end. A blocked prompt has no candidates."""
+        if self._call.behaviour.fails_with("blocked"):
+            feedback = {"blockReason": "PROHIBITED_CONTENT"}
+            return data_event({"promptFeedback": feedback, "usageMetadata": self._counts(), **self._about})
         reason = "MAX_TOKENS" if self._plan.exhausted else "STOP"
         return self._chunk([{"text": ""}] if self._plan.visible else [], finish=reason, usage=self._counts())
 

@@ -4,21 +4,29 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Coroutine, Generator, Iterator
 from types import coroutine
 from typing import Any
 
 import anyio
+import anyio.to_thread
 import pytest
 
 from llmbench.measure.exchange import Exchange, Limits, current_exchange
 from llmbench.measure.transport import StartGate
 from llmbench.messages import Failure, Outcome, Sample
 from llmbench.simulator import SpawnedSimulator
+from tests.conformance.families import PATHS
+from tests.conformance.scenario import names_of
 from tests.measure.support import open_sockets
-from tests.runs import CHAT, MESSAGES, QUICK, Family, attempt, base_url, job, opened, profile, tls_simulator
+from tests.runs import CHAT, Family, attempt, base_url, job, opened, profile, tls_simulator
 
 MOST_AWAITS = 60
+WORDS = "ttft10-gap10-tok8"
+"""Long enough for the server to see that its client has gone."""
+
+pytestmark = pytest.mark.usefixtures("clouds")
 
 
 class Stepped:
@@ -59,9 +67,9 @@ def tls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SpawnedSimulator]:
         yield spawned
 
 
-@pytest.mark.parametrize("family", [CHAT, MESSAGES], ids=lambda family: family.mode)
+@pytest.mark.parametrize("family", PATHS, ids=lambda family: names_of(family)[0])
 async def test_K18_cancelled_at_each_await(simulator: SpawnedSimulator, family: Family) -> None:
-    """No socket stays open, the gate lets the next run in, and one outcome says that the run was cut off."""
+    """No socket or task is left, the server sees its client go, and one outcome says that the run was cut off."""
     await sweep(simulator, family)
 
 
@@ -72,26 +80,39 @@ async def test_K18_cancelled_at_each_await_with_tls(tls: SpawnedSimulator) -> No
 
 async def sweep(simulator: SpawnedSimulator, family: Family, **settings: Any) -> None:
     """Cancel one run after the other, each an await later, until one gets through."""
-    gate = StartGate()
-    work = job(family.provider, family.model(f"{QUICK}-tok8"), profile(max_tokens=8))
+    gate, since = StartGate(), simulator.counts().requests
+    work = job(family.provider, family.model(WORDS), profile(max_tokens=8))
     async with opened(family.provider, base_url(simulator.url, family.provider), **settings) as provider:
         assert isinstance(await attempt(provider, work, gate=gate).run(), Sample)
-        before = open_sockets()
+        sockets, tasks = open_sockets(), asyncio.all_tasks()
         for cancel_at in range(1, MOST_AWAITS):
             run = attempt(provider, work, gate=gate)
             with anyio.CancelScope() as scope:
                 stepped = Stepped(run.run(), scope, cancel_at)
                 outcome = await stepped.run()
+            assert open_sockets() <= sockets
             if not scope.cancelled_caught:
                 assert isinstance(outcome, Sample)
                 break
-            assert open_sockets() <= before
+            assert asyncio.all_tasks() <= tasks
             assert current_exchange() is None
             assert_cut_off(run.cancelled())
             await assert_open(gate)
         else:
             raise AssertionError(f"the run did not get through within {MOST_AWAITS} awaits")
     assert cancel_at >= 5, "a run waits for its name, its connection, the gate, the head and the body"
+    await assert_noticed(simulator, work.model.model_id, since)
+
+
+async def assert_noticed(simulator: SpawnedSimulator, model_id: str, since: int) -> None:
+    """The server's side of each connection has ended: the first and the last answer whole, one at least cut off."""
+    ends: list[str | None] = [None]
+    with anyio.fail_after(5):
+        while None in ends:
+            requests = await anyio.to_thread.run_sync(lambda: simulator.requests(model=model_id, since=since))
+            ends = [request.ended for request in requests]
+    assert (ends[0], ends[-1]) == ("complete", "complete")
+    assert "client_closed" in ends
 
 
 def assert_cut_off(outcome: Outcome) -> None:
