@@ -51,8 +51,8 @@ async def model(database: Database, limits: Limits, provider: str, model_id: str
 async def add(database: Database, limits: Limits, new: Model) -> Model:
     """Add a model, or bring a disabled one back. Raises `ModelExists`.
 
-    What the new one says replaces what the disabled row said; what it leaves open, the spelling of the id and the
-    time of creation stay.
+    What the new one says replaces what the disabled row said, the spelling of the id included; what it leaves open, and
+    the time of creation, stay.
     """
     new = _storable(new)
     for _ in range(_ATTEMPTS):
