@@ -10,6 +10,7 @@ import pytest
 from llmbench.measure.loopwatch import BACKEND_OPTIONS
 from llmbench.simulator import SpawnedSimulator, spawn_simulator
 from tests.clouds import aws_environment, google_environment
+from tests.stores.mongod import Mongod, running
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -33,6 +34,13 @@ def simulator() -> Iterator[SpawnedSimulator]:
     """A simulator in a process of its own, shared by all tests: look only at requests of your own model or number."""
     with spawn_simulator() as spawned:
         yield spawned
+
+
+@pytest.fixture(scope="session")
+def mongod(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mongod]:
+    """A MongoDB server that all tests share; use a database of your own."""
+    with running(tmp_path_factory.mktemp("mongod")) as server:
+        yield server
 
 
 @pytest.fixture(scope="module")

@@ -35,6 +35,13 @@ def test_an_empty_variable_is_not_set() -> None:
 
 FRESH_WANTS = "environment variable 'FRESH_MINUTES' must be a number from 0.1 to 525600, not"
 WRONG = {
+    "not a database": (
+        {"MONGODB_DB": "a/b"},
+        (
+            "environment variable 'MONGODB_DB' must be a database name of 1 to 63 letters, digits, '_' and '-', "
+            "beginning with a letter or digit, not 'a/b' (it overrides store.mongo.database)"
+        ),
+    ),
     "not a number": (
         {"FRESH_MINUTES": "soon"},
         f"{FRESH_WANTS} 'soon' (it overrides schedule.fresh_minutes)",
@@ -44,10 +51,10 @@ WRONG = {
         f"{FRESH_WANTS} 'nan' (it overrides schedule.fresh_minutes)",
     ),
     "store not in this version": (
-        {"LLMBENCH_STORE": "mongo"},
+        {"LLMBENCH_STORE": "http"},
         (
-            "environment variable 'LLMBENCH_STORE' is 'mongo', which this version does not have: use 'sqlite' "
-            "(it overrides store.kind)"
+            "environment variable 'LLMBENCH_STORE' is 'http', which this version does not have: use 'mongo' or "
+            "'sqlite' (it overrides store.kind)"
         ),
     ),
     "unknown provider": (
@@ -143,7 +150,7 @@ def test_with_several_providers_each_model_names_its_own() -> None:
     )
 
 
-@pytest.mark.parametrize("variable", ["MONGODB_URI", "INGEST_API_URL", "RUNNER_CONFIG_URL"])
+@pytest.mark.parametrize("variable", ["INGEST_API_URL", "RUNNER_CONFIG_URL"])
 def test_a_store_that_is_not_there_is_never_replaced_silently(variable: str) -> None:
     """A variable that asks for another store is a problem of opening the store, unless SQLite is asked for by name."""
     [problem] = load(None, {variable: "x://hunter2"}).store_problems
@@ -154,11 +161,46 @@ def test_a_store_that_is_not_there_is_never_replaced_silently(variable: str) -> 
     assert load(None, {variable: "x://hunter2", "LLMBENCH_STORE": "sqlite"}).store_problems == ()
 
 
+def test_a_mongodb_uri_chooses_that_store(tmp_path: Path) -> None:
+    """Unless a store is named, in the file or by LLMBENCH_STORE; MONGODB_DB names the database."""
+    env = {"MONGODB_URI": "mongodb://db", "MONGODB_DB": "mine"}
+
+    config = load(None, env)
+
+    assert (config.store.kind, config.store.mongo.database, config.store_problems) == ("mongo", "mine", ())
+    assert config.overrides == {"store.kind": "MONGODB_URI", "store.mongo.database": "MONGODB_DB"}
+    assert load(None, env | {"LLMBENCH_STORE": "sqlite"}).store.kind == "sqlite"
+    assert load(write(tmp_path, '[store]\nkind = "sqlite"\n'), env).store.kind == "sqlite"
+    assert load(None, {}).store.kind == "sqlite"
+
+
+@pytest.mark.parametrize("variable", ["MONGODB_URI", "MAIN_DB_URI"])
+def test_a_mongodb_store_needs_its_uri(tmp_path: Path, variable: str) -> None:
+    """Where the variable that the file names is not set, it is a problem of opening the store, which names it."""
+    path = write(tmp_path, f'[store]\nkind = "mongo"\n[store.mongo]\nuri_env = "{variable}"\n')
+
+    [problem] = load(path, {}).store_problems
+
+    assert problem.startswith(f"environment variable '{variable}' is not set, and the MongoDB store is found by it: ")
+    assert load(path, {variable: "mongodb://db"}).store_problems == ()
+    assert variable in load(path, {}).secret_variables()
+
+
+def test_a_uri_is_never_ignored(tmp_path: Path) -> None:
+    """MONGODB_URI asks for MongoDB even where the file says that another variable has the URI; so does that one."""
+    path = write(tmp_path, '[store.mongo]\nuri_env = "MAIN_DB_URI"\n')
+
+    assert load(path, {"MAIN_DB_URI": "mongodb://db"}).store.kind == "mongo"
+    [problem] = load(path, {"MONGODB_URI": "mongodb://db"}).store_problems
+    assert "'MAIN_DB_URI' is not set" in problem
+
+
 def test_settings_of_another_store_ask_for_nothing_by_themselves() -> None:
-    """MONGODB_DB, INGEST_API_KEY and RUNNER_CONFIG_TOKEN alone are ignored."""
+    """MONGODB_DB, INGEST_API_KEY and RUNNER_CONFIG_TOKEN alone choose no store."""
     env = {"MONGODB_DB": "llm-bench", "INGEST_API_KEY": "abc", "RUNNER_CONFIG_TOKEN": "abc"}
 
     assert load(None, env).store_problems == ()
+    assert load(None, env).store.kind == "sqlite"
 
 
 def test_the_database_lies_in_the_data_folder(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from llmbench.config import load, show
 from llmbench.config.tables import (
+    MongoTable,
     ProfileTable,
     ProviderTable,
     RunnerTable,
@@ -44,7 +45,8 @@ def test_show_says_what_the_environment_overrides() -> None:
         "FRESH_MINUTES": "5",
         "BENCHMARK_PROVIDERS": "groq",
         "BENCHMARK_MODELS": "llama-3.1",
-        "MONGODB_URI": "mongodb://db",
+        "MONGODB_URI": "mongodb://me:hunter2@db",
+        "INGEST_API_URL": "https://bridge.example",
         "GROQ_API_KEY": "gsk-1234567",
     }
 
@@ -58,8 +60,10 @@ def test_show_says_what_the_environment_overrides() -> None:
     idle = "openai, anthropic, bedrock, vertex, together, fireworks, deepinfra, cerebras, openrouter"
     assert f"# Known, not configured: {idle}" in lines
     assert [
-        line for line in lines if line.startswith("# The store can't be opened: environment variable 'MONGODB_URI'")
+        line for line in lines if line.startswith("# The store can't be opened: environment variable 'INGEST_API_URL'")
     ]
+    assert 'kind = "mongo"  # from the environment variable MONGODB_URI' in lines
+    assert 'uri_env = "MONGODB_URI"  # set' in lines
 
 
 def test_show_says_which_keys_are_missing() -> None:
@@ -139,6 +143,7 @@ def test_the_reference_lists_every_key(tmp_path: Path) -> None:
     assert set(ScheduleTable.__struct_fields__) == set(document["schedule"])
     assert set(StoreTable.__struct_fields__) == set(document["store"])
     assert set(SqliteTable.__struct_fields__) == set(document["store"]["sqlite"])
+    assert set(MongoTable.__struct_fields__) == set(document["store"]["mongo"])
     assert set(ProfileTable.__struct_fields__) == set(document["profiles"]["default"])
     assert set(ProviderTable.__struct_fields__) == {key for table in document["providers"].values() for key in table}
     assert {*PRESETS, "my-vllm"} == set(document["providers"])
@@ -170,6 +175,7 @@ def test_every_table_refuses_what_it_does_not_know() -> None:
         ScheduleTable,
         StoreTable,
         SqliteTable,
+        MongoTable,
         ProfileTable,
         ProviderTable,
     ]
@@ -184,5 +190,17 @@ def test_configuring_imports_nothing_heavy() -> None:
     code = "import llmbench.config, sys; print(*sys.modules)"
     output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=HERE.parent)
 
-    heavy = {"openai", "anthropic", "httpx", "httpx2", "anyio", "asyncio", "sqlite3", "motor", "textual", "ssl"}
+    heavy = {
+        "openai",
+        "anthropic",
+        "httpx",
+        "httpx2",
+        "anyio",
+        "asyncio",
+        "sqlite3",
+        "motor",
+        "pymongo",
+        "textual",
+        "ssl",
+    }
     assert not heavy & set(output.stdout.split())

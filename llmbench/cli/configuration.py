@@ -10,7 +10,7 @@ from pathlib import Path
 import anyio
 
 from llmbench.cli import output
-from llmbench.cli.context import listed_models, load_config, new_model, store_errors
+from llmbench.cli.context import listed_models, load_config, mongo_address, new_model, store_errors
 from llmbench.cli.exits import CommandError, ExitCode
 from llmbench.cli.models_common import finding_of, sentence
 from llmbench.config import Config, show
@@ -32,11 +32,11 @@ def check(config: Config, env: Mapping[str, str]) -> str:
 
     Raises CommandError with everything that would keep the engine from measuring with it, a line each.
     """
-    store_problems = config.store_problems or _database_problems(config.database)
+    store_problems = config.store_problems or _store_problems(config, env)
     if problems := [*store_problems, *config.start_problems(env), *_credential_problems(config)]:
         raise CommandError("\n".join(problems))
     source = "the built-in defaults" if config.source is None else str(config.source)
-    return f"OK: {source}: {_providers(config)}, {_models(config)}, {config.store.kind} store in {config.database}"
+    return f"OK: {source}: {_providers(config)}, {_models(config)}, {_store(config, env)}"
 
 
 def _credential_problems(config: Config) -> list[str]:
@@ -58,6 +58,28 @@ def warnings(config: Config, env: Mapping[str, str]) -> list[str]:
     named = [new_model(ref.provider, ref.model_id, source="BENCHMARK_MODELS") for ref in config.worklist]
     models = [model for model in named or listed_models(config) if model.provider in enabled]
     return [sentence(model, found) for model in models if (found := finding_of(config, model, env)) is not None]
+
+
+def _store_problems(config: Config, env: Mapping[str, str]) -> tuple[str, ...]:
+    """Return why the store can't be used, as far as that shows without asking a server."""
+    return _uri_problems(config, env) if config.store.kind == "mongo" else _database_problems(config.database)
+
+
+def _uri_problems(config: Config, env: Mapping[str, str]) -> tuple[str, ...]:
+    from llmbench.stores import mongo_client
+    from llmbench.stores.base import StoreUnusable
+
+    try:
+        mongo_client.check(mongo_address(config, env))
+    except StoreUnusable as error:
+        return (str(error),)
+    return ()
+
+
+def _store(config: Config, env: Mapping[str, str]) -> str:
+    if config.store.kind == "mongo":
+        return f"mongo store in {mongo_address(config, env)}"
+    return f"sqlite store in {config.database}"
 
 
 def _database_problems(path: Path) -> tuple[str, ...]:

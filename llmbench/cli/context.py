@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import anyio
 import msgspec
@@ -17,7 +17,11 @@ from llmbench.cli.exits import CommandError, ExitCode
 from llmbench.config import Config, ConfigError, ResolvedProvider, find, load
 from llmbench.messages import Model, Profile
 from llmbench.providers.presets import RESPONSES_PREFIXES
+from llmbench.secrets import SecretError, Secrets
 from llmbench.stores.base import ModelExists, Store, StoreError, StoreUnusable, UnknownModel
+
+if TYPE_CHECKING:
+    from llmbench.stores.mongo_client import Address
 
 T = TypeVar("T")
 
@@ -44,11 +48,9 @@ def _folder() -> Path | None:
 @asynccontextmanager
 async def open_store(config: Config) -> AsyncIterator[Store]:
     """Open the configured store. Raises CommandError if it can't be used or does not answer."""
-    from llmbench.stores.sqlite import SQLiteStore
-
     if config.store_problems:
         raise CommandError("\n".join(config.store_problems))
-    store: Store = SQLiteStore(config.database)
+    store = _mongo(config, os.environ) if config.store.kind == "mongo" else _sqlite(config)
     with store_errors():
         await store.open()
     try:
@@ -56,6 +58,30 @@ async def open_store(config: Config) -> AsyncIterator[Store]:
     finally:
         with anyio.CancelScope(shield=True):
             await store.close()
+
+
+def _sqlite(config: Config) -> Store:
+    from llmbench.stores.sqlite import SQLiteStore
+
+    return SQLiteStore(config.database)
+
+
+def _mongo(config: Config, env: Mapping[str, str]) -> Store:
+    from llmbench.stores.mongo import MongoStore  # and with it the driver, which nothing else needs
+
+    return MongoStore(mongo_address(config, env))
+
+
+def mongo_address(config: Config, env: Mapping[str, str]) -> Address:
+    """Return where the MongoDB store is. Raises CommandError if the variable of the URI can't be used."""
+    from llmbench.stores.mongo_client import Address
+
+    table = config.store.mongo
+    try:
+        uri = Secrets(env).require(table.uri_env)
+    except SecretError as error:
+        raise CommandError(str(error)) from error
+    return Address(uri=uri, database=table.database, variable=table.uri_env)
 
 
 class store_errors:  # noqa: N801  reads as a function where it is used

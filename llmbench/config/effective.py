@@ -43,7 +43,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     ``source`` is the file it came from, None if there was none. ``providers`` holds every provider that has a preset
     or a table, enabled or not. ``worklist`` is what BENCHMARK_MODELS lists: the models to run in the place of the
     catalogue's; empty if the catalogue decides. ``store_problems`` are for commands that open the store: sentences
-    that say why it can't be the one that the environment asks for. ``overrides`` maps keys to the environment
+    that say why it can't be the one that is asked for. ``overrides`` maps keys to the environment
     variables that override them, ``providers.*.enabled`` standing for every provider's.
     """
 
@@ -79,7 +79,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
 
     def secret_variables(self) -> tuple[str, ...]:
         """Return the names of all environment variables whose values must not be seen, for `Secrets.redactor`."""
-        return secret_variables(provider.api_key_env for provider in self.providers.values())
+        keys = (provider.api_key_env for provider in self.providers.values())
+        return secret_variables((self.store.mongo.uri_env, *keys))
 
     def start_problems(self, env: Mapping[str, str]) -> tuple[str, ...]:
         """Return why measuring can't start, or not with every enabled provider.

@@ -11,16 +11,18 @@ import platformdirs
 
 from llmbench.config.check import check_text, describe, quote
 from llmbench.config.providers import unknown_provider
-from llmbench.config.tables import Minutes, ModelId, StoreKind
+from llmbench.config.tables import DatabaseName, Minutes, ModelId, StoreKind, StoreTable
 from llmbench.providers.presets import PRESETS
 
 PROVIDERS = "BENCHMARK_PROVIDERS"
 MODELS = "BENCHMARK_MODELS"
 FRESH_MINUTES = "FRESH_MINUTES"
 STORE = "LLMBENCH_STORE"
+MONGODB_URI = "MONGODB_URI"
+MONGODB_DB = "MONGODB_DB"
 
 _SECRET_VARIABLES = (
-    "MONGODB_URI",
+    MONGODB_URI,
     "INGEST_API_KEY",
     "RUNNER_CONFIG_TOKEN",
     "AWS_SECRET_ACCESS_KEY",
@@ -28,10 +30,14 @@ _SECRET_VARIABLES = (
     "AWS_BEARER_TOKEN_BEDROCK",
 )
 
-_KEYS = {FRESH_MINUTES: "schedule.fresh_minutes", STORE: "store.kind", PROVIDERS: "providers.*.enabled"}
+_KEYS = {
+    FRESH_MINUTES: "schedule.fresh_minutes",
+    STORE: "store.kind",
+    MONGODB_DB: "store.mongo.database",
+    PROVIDERS: "providers.*.enabled",
+}
 
 _OTHER_STORES = {
-    "MONGODB_URI": "the MongoDB store",
     "INGEST_API_URL": "the HTTP store",
     "RUNNER_CONFIG_URL": "a worklist over HTTP",
 }
@@ -51,14 +57,18 @@ class Environment:
     """What the variables ask for. A variable that is empty counts as not set.
 
     ``enabled`` are the providers to be enabled, in their order; ``worklist`` the models of `MODELS`, each once;
-    ``problems`` one sentence for each value that is wrong.
+    ``problems`` one sentence for each value that is wrong. ``store`` is the file's table.
     """
 
-    def __init__(self, env: Mapping[str, str], known: Sequence[str], enabled_in_file: Sequence[str]) -> None:
+    def __init__(
+        self, env: Mapping[str, str], known: Sequence[str], enabled_in_file: Sequence[str], store: StoreTable
+    ) -> None:
         self.env = env
+        self._store = store
         self.problems: list[str] = []
         self.fresh_minutes: float | None = self._value(FRESH_MINUTES, Minutes)
-        self.store_kind: Literal["sqlite"] | None = self._value(STORE, StoreKind)
+        self._store_kind: Literal["sqlite", "mongo"] | None = self._value(STORE, StoreKind)
+        self.mongo_database: str = self._value(MONGODB_DB, DatabaseName) or store.mongo.database
         chosen = self._providers(known) if self._text(PROVIDERS) else tuple(enabled_in_file)
         # Whose model an id is depends on the providers; if those are wrong, nothing can be said of the models.
         self.enabled = chosen or ()
@@ -66,11 +76,32 @@ class Environment:
 
     def overrides(self) -> dict[str, str]:
         """Return key of config.toml → variable that overrides it."""
-        return {key: name for name, key in _KEYS.items() if self._text(name)}
+        found = {key: name for name, key in _KEYS.items() if self._text(name)}
+        if self._asks_for_mongo() and not self._store_kind and not self._store.kind:
+            found["store.kind"] = self._asks_for_mongo()
+        return found
+
+    def store_kind(self) -> Literal["sqlite", "mongo"]:
+        """Return the kind that is named, by `STORE` or else the file; if none is, MongoDB if there is a URI of one."""
+        return self._store_kind or self._store.kind or ("mongo" if self._asks_for_mongo() else "sqlite")
+
+    def _asks_for_mongo(self) -> str:
+        """Return the variable whose value asks for the MongoDB store, nothing if none does."""
+        return next((name for name in (self._store.mongo.uri_env, MONGODB_URI) if self._text(name)), "")
 
     def store_problems(self) -> tuple[str, ...]:
-        """Return a sentence for each variable that asks for a store that this version does not have."""
-        if self.store_kind is not None:
+        """Return why the store can't be the one that is asked for, a sentence each."""
+        return (*self._missing_stores(), *self._missing_uri())
+
+    def _missing_uri(self) -> tuple[str, ...]:
+        variable = self._store.mongo.uri_env
+        if self.store_kind() != "mongo" or self._text(variable):
+            return ()
+        what_to_do = "set it to the server's URI, such as mongodb://user:password@host:27017"
+        return (f"environment variable {variable!r} is not set, and the MongoDB store is found by it: {what_to_do}",)
+
+    def _missing_stores(self) -> tuple[str, ...]:
+        if self._store_kind is not None:
             return ()
         return tuple(
             f"environment variable {name!r} asks for {what}, which this version does not have: unset it, "

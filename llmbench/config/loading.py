@@ -42,7 +42,7 @@ def load(path: Path | None, env: Mapping[str, str]) -> Config:
     folder = path.parent if path else Path()
     known = tuple(dict.fromkeys((*PRESETS, *tables.providers)))
     enabled = tuple(name for name in known if name in tables.providers and tables.providers[name].enabled)
-    overriding = Environment(env, known, enabled)
+    overriding = Environment(env, known, enabled, tables.store)
     found = _with_rules(walked, tables, folder)
     problems = [f"{path}: {problem.key} {problem.text}" for problem in found] + overriding.problems
     if problems:
@@ -64,7 +64,8 @@ def _with_rules(walked: list[Problem], tables: Tables, folder: Path) -> list[Pro
 
 def _redacted(problems: Iterable[str], tables: Tables, env: Mapping[str, str]) -> list[str]:
     """Return the sentences without any secret that was put into the file by mistake."""
-    redactor = Secrets(env).redactor(secret_variables(table.api_key_env for table in tables.providers.values()))
+    named = (tables.store.mongo.uri_env, *(table.api_key_env for table in tables.providers.values()))
+    redactor = Secrets(env).redactor(secret_variables(named))
     return [redactor.redact(problem) for problem in problems]
 
 
@@ -98,5 +99,9 @@ def _profiles(tables: Tables) -> dict[str, Profile]:
 def _store(path: Path | None, store: StoreTable, overriding: Environment) -> StoreTable:
     given = store.sqlite.path
     database = providers.located(given, path.parent) if path and given else database_file(overriding.env)
-    kind = overriding.store_kind or store.kind
-    return msgspec.structs.replace(store, kind=kind, sqlite=SqliteTable(path=str(database)))
+    return msgspec.structs.replace(
+        store,
+        kind=overriding.store_kind(),
+        sqlite=SqliteTable(path=str(database)),
+        mongo=msgspec.structs.replace(store.mongo, database=overriding.mongo_database),
+    )

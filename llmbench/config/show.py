@@ -39,6 +39,7 @@ class _Page:
         yield from self._struct("schedule", self._config.schedule)
         yield from self._table("store", [("kind", self._config.store.kind)])
         yield from self._struct("store.sqlite", self._config.store.sqlite)
+        yield from self._struct("store.mongo", self._config.store.mongo)
         for profile in self._config.profiles.values():
             yield from self._table(f"profiles.{profile.id}", _profile_items(profile))
         for provider in self._config.providers.values():
@@ -69,7 +70,7 @@ class _Page:
                 yield f"{key} = {self._toml(value)}{self._comment(f'{table}.{key}', value)}"
 
     def _comment(self, key: str, value: Any) -> str:
-        if key.endswith(".api_key_env"):
+        if key.endswith((".api_key_env", ".uri_env")):
             return f"  # {'set' if self._secrets.is_set(value) else 'not set'}" if value else "  # no key is sent"
         pattern = "providers.*.enabled" if key.startswith("providers.") and key.endswith(".enabled") else key
         variable = self._config.overrides.get(pattern)

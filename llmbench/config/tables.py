@@ -89,7 +89,24 @@ Prompt = Annotated[str, Meta(min_length=1, max_length=20_000, extra=_words("a te
 Effort = Annotated[str, Meta(pattern=r"\A[a-z]{1,20}\Z", extra=_words("a word such as 'low', or 'unset'"))]
 Seconds = Annotated[float, Meta(ge=0.1, le=86_400)]
 Minutes = Annotated[float, Meta(ge=0.1, le=525_600)]
-StoreKind = Annotated[Literal["sqlite"], Meta(extra={"not_yet": ("mongo", "http")})]
+UriVariable = Annotated[
+    str,
+    Meta(
+        pattern=r"\A[A-Z_][A-Z0-9_]*\Z",
+        max_length=100,
+        # A URI pasted here, with its password, must not end up on a screen.
+        extra={"wants": "the name of an environment variable, in capitals", "hide": True},
+    ),
+]
+DatabaseName = Annotated[
+    str,
+    Meta(
+        # A part of what MongoDB takes, which has different rules on different systems.
+        pattern=r"\A[A-Za-z0-9][A-Za-z0-9_-]{0,62}\Z",
+        extra=_words("a database name of 1 to 63 letters, digits, '_' and '-', beginning with a letter or digit"),
+    ),
+]
+StoreKind = Annotated[Literal["sqlite", "mongo"], Meta(extra={"not_yet": ("http",)})]
 Unset = Literal["unset"]
 
 
@@ -122,9 +139,19 @@ class SqliteTable(Table, frozen=True):
     path: PathText = ""
 
 
+class MongoTable(Table, frozen=True):
+    """The MongoDB store. The URI holds a password, so the file only says which variable has it."""
+
+    uri_env: UriVariable = "MONGODB_URI"
+    database: DatabaseName = "llm-bench"
+
+
 class StoreTable(Table, frozen=True):
-    kind: StoreKind = "sqlite"
+    """Which store. `load` fills in a kind that is not given: ``sqlite``, unless the environment asks for another."""
+
+    kind: StoreKind | None = None
     sqlite: SqliteTable = SqliteTable()
+    mongo: MongoTable = MongoTable()
 
 
 class ProfileTable(Table, frozen=True):

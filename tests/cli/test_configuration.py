@@ -60,15 +60,34 @@ def test_every_problem_is_told(program: Program) -> None:
 def test_a_missing_key_is_a_problem(program: Program) -> None:
     """So is a store that this version does not have: the engine would refuse to start, so the check does."""
     path = program.configure("[providers.openai]\n[providers.groq]\n")
-    sentences = program.refused("config", "check", env={"GROQ_API_KEY": KEY, "MONGODB_URI": "mongodb://h"}).splitlines()
+    sentences = program.refused(
+        "config", "check", env={"GROQ_API_KEY": KEY, "INGEST_API_URL": "https://h"}
+    ).splitlines()
     assert [sentence.partition(":")[0] for sentence in sentences] == [
-        "environment variable 'MONGODB_URI' asks for the MongoDB store, which this version does not have",
+        "environment variable 'INGEST_API_URL' asks for the HTTP store, which this version does not have",
         str(path),
     ]
     assert sentences[1] == (
         f"{path}: providers.openai.api_key_env: environment variable 'OPENAI_API_KEY' is not set: set it to the key, "
         "or take the provider out with enabled = false"
     )
+
+
+def test_a_mongodb_store_is_named_without_its_password(program: Program) -> None:
+    """The check says where the rows go, and asks no server."""
+    program.configure(LOCAL)
+    result = program.ok("config", "check", env={"MONGODB_URI": "mongodb://me:hunter2@db.example:27017/?tls=true"})
+    assert result.out.endswith("mongo store in MongoDB database 'llm-bench' at db.example:27017\n")
+
+
+@pytest.mark.parametrize("uri", ["db.example", "mongodb://me:hun/ter2@db", "mongodb://me:hunter2@db:port"])
+def test_a_uri_that_is_none_is_a_problem(program: Program, uri: str) -> None:
+    """The sentence names the variable and shows nothing of its value, which may hold a password."""
+    program.configure(LOCAL)
+    sentence = program.refused("config", "check", env={"MONGODB_URI": uri})
+    assert sentence.startswith("environment variable 'MONGODB_URI' holds no valid MongoDB URI (")
+    assert "hun" not in sentence
+    assert "port" not in sentence
 
 
 @pytest.mark.parametrize(

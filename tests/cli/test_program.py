@@ -169,9 +169,9 @@ def test_a_database_that_can_not_be_is_refused(program: Program, command: list[s
 
 
 def test_a_store_of_another_kind_is_refused(program: Program) -> None:
-    """Who set MONGODB_URI must not find the rows in a local file a week later."""
-    sentence = program.refused("results", env={"MONGODB_URI": "mongodb://elsewhere"})
-    assert "environment variable 'MONGODB_URI' asks for the MongoDB store" in sentence
+    """Who set INGEST_API_URL must not find the rows in a local file a week later."""
+    sentence = program.refused("results", env={"INGEST_API_URL": "https://elsewhere"})
+    assert "environment variable 'INGEST_API_URL' asks for the HTTP store" in sentence
 
 
 # output: pipes and terminals

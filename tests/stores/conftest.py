@@ -11,13 +11,19 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from blockbuster import blockbuster_ctx
+from pymongo import MongoClient
 
+from llmbench.ids import new_outcome_id
+from llmbench.secrets import Secret
 from llmbench.stores.base import Store
+from llmbench.stores.mongo import MongoStore
+from llmbench.stores.mongo_client import Address
 from llmbench.stores.sqlite import SQLiteStore
+from tests.stores.mongod import Mongod
 
 if TYPE_CHECKING:  # at run time it must not be imported before its asserts are registered
     from tests.stores.contract import Backing
@@ -26,11 +32,37 @@ pytest.register_assert_rewrite(*(f"tests.stores.contract{part}" for part in ("",
 
 
 @asynccontextmanager
-async def _sqlite(tmp_path: Path) -> AsyncIterator[Backing]:
+async def _sqlite(request: pytest.FixtureRequest) -> AsyncIterator[Backing]:
+    tmp_path: Path = request.getfixturevalue("tmp_path")
     yield lambda: SQLiteStore(tmp_path / "llmbench.db")
 
 
-BACKINGS: dict[str, Callable[[Path], AbstractAsyncContextManager[Backing]]] = {"sqlite": _sqlite}
+@asynccontextmanager
+async def _mongo(request: pytest.FixtureRequest) -> AsyncIterator[Backing]:
+    place: Address = request.getfixturevalue("emptied_address")
+    yield lambda: MongoStore(place)
+
+
+BACKINGS: dict[str, Callable[[pytest.FixtureRequest], AbstractAsyncContextManager[Backing]]] = {
+    "sqlite": _sqlite,
+    "mongo": _mongo,
+}
+
+
+@pytest.fixture(scope="session")
+def client(mongod: Mongod) -> Iterator[MongoClient[dict[str, Any]]]:
+    """Another program's connection to the server, by the driver itself."""
+    client: MongoClient[dict[str, Any]] = MongoClient(mongod.uri, tz_aware=True)
+    with client:
+        yield client
+
+
+@pytest.fixture
+def address(mongod: Mongod, client: MongoClient[dict[str, Any]]) -> Iterator[Address]:
+    """A database that nobody else has; it is dropped at the end."""
+    name = f"llm-bench-{new_outcome_id()}"
+    yield Address(uri=Secret(mongod.uri), database=name)
+    client.drop_database(name)
 
 
 @pytest.fixture
@@ -45,10 +77,23 @@ def _no_blocking_on_the_loop() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session")
+def _shared_name(mongod: Mongod) -> str:
+    return f"llm-bench-{new_outcome_id()}"
+
+
+@pytest.fixture
+def emptied_address(mongod: Mongod, client: MongoClient[dict[str, Any]], _shared_name: str) -> Iterator[Address]:
+    """A database that is empty but has its indexes: making them anew is most of what a short test would take."""
+    yield Address(uri=Secret(mongod.uri), database=_shared_name)
+    for name in client[_shared_name].list_collection_names():
+        client[_shared_name][name].delete_many({})
+
+
 @pytest.fixture(params=BACKINGS)
-async def backing(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Backing]:
+async def backing(request: pytest.FixtureRequest) -> AsyncIterator[Backing]:
     """A place for stores: calling it makes one more store there."""
-    async with BACKINGS[request.param](tmp_path) as make:
+    async with BACKINGS[request.param](request) as make:
         yield make
 
 

@@ -1,0 +1,199 @@
+"""The MongoDB store: the collections that dashboards and other readers know, on a standalone server or a replica set.
+
+The connection is in `mongo_client`, the indexes in `mongo_schema`, documents in `mongo_documents`; this module sees to
+it that every call has its limits, and that the driver's errors come out as the contract's.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from datetime import datetime
+from typing import NamedTuple, Unpack
+
+import anyio
+import anyio.to_thread
+import pymongo
+
+from llmbench.messages import Envelope, Model, Outcome
+from llmbench.stores import mongo_catalog, mongo_client, mongo_counts, mongo_outcomes, mongo_questions, mongo_schema
+from llmbench.stores.base import ErrorRollup, ModelChanges, ModelHistory, OutcomeQuery, StoreError, Verdict
+from llmbench.stores.mongo_client import Address, Client, Database, Deployment, Limits, store_errors
+from llmbench.stores.mongo_schema import IndexState
+
+logger = logging.getLogger(__name__)
+
+
+class _Open(NamedTuple):
+    client: Client
+    database: Database
+    deployment: Deployment
+
+
+class MongoStore:
+    """A `Store` in a MongoDB database, for one event loop; any number of programs may use the database at once.
+
+    A put that is cancelled while it waits for its turn does nothing. One that is running is carried to its end first,
+    which its limits keep near; but what became of it is then unknown to the caller. Putting it again is safe.
+
+    The server may go away and come back while the store is open: calls raise `StoreError` meanwhile.
+    """
+
+    def __init__(self, address: Address, limits: Limits | None = None) -> None:
+        self.description = str(address)
+        self._address = address
+        self._limits = limits or Limits()
+        self._opened: _Open | None = None
+        self._failed: dict[tuple[str, str], IndexState] = {}
+        self._turn = anyio.Lock()
+        self._swept = False
+
+    async def open(self) -> None:
+        """Connect, and make the indexes that are missing. Open already is no error.
+
+        The server may go on building indexes of large collections for a while: `Limits.indexing` is the time for which
+        each collection's are waited for.
+        """
+        if self._opened is not None:
+            return
+        client = await mongo_client.connect(self._address, self._limits)
+        try:
+            self._opened = await self._open(client)
+        except BaseException:
+            await _closed(client)
+            raise
+
+    async def _open(self, client: Client) -> _Open:
+        with store_errors(self._address):
+            database, deployment = await mongo_client.database(client, self._address, self._limits)
+            await mongo_schema.check_place(database, self._address)
+            states = await mongo_schema.inspect(database)
+        if any(state.status == "missing" for state in states):
+            made = await self._make_indexes(states)
+            states = [state for state in states if state.status != "missing"] + made
+        self._tell(states)
+        logger.info("%s is a %s", self.description, deployment)
+        return _Open(client, database, deployment)
+
+    async def _make_indexes(self, states: Sequence[IndexState]) -> list[IndexState]:
+        """Make what is missing, through an impatient client, as the server builds on when that has hung up."""
+        client = await mongo_client.connect(self._address, self._limits, patience=self._limits.indexing)
+        try:
+            with store_errors(self._address):
+                database, _ = await mongo_client.database(client, self._address, self._limits)
+                return await mongo_schema.make(database, states)
+        finally:
+            await _closed(client)
+
+    def _tell(self, states: Sequence[IndexState]) -> None:
+        self._failed = {(state.collection, state.name): state for state in states if state.status == "failed"}
+        for state in states:
+            if state.detail:
+                logger.warning("%s: %s", self.description, state.detail)
+        if building := sorted({state.collection for state in states if state.status == "building"}):
+            logger.warning(
+                "%s: the server is building indexes of %s; until it has, questions are slow",
+                self.description,
+                ", ".join(building),
+            )
+
+    async def close(self) -> None:
+        """Close the connections, even if cancelled meanwhile."""
+        opened, self._opened = self._opened, None
+        self._swept = False
+        if opened is not None:
+            await _closed(opened.client)
+
+    async def indexes(self) -> list[IndexState]:
+        """Return the state of every index that llmbench wants, as it is on the server now."""
+        database = self._database()
+        with store_errors(self._address):
+            states = await mongo_schema.inspect(database)
+        return [
+            self._failed.get((state.collection, state.name), state) if state.status == "missing" else state
+            for state in states
+        ]
+
+    @property
+    def deployment(self) -> Deployment | None:
+        """What kind of server there is, None while the store is not open."""
+        return None if self._opened is None else self._opened.deployment
+
+    async def put(self, items: Sequence[Envelope]) -> list[Verdict]:
+        """Store a batch. See the class for what a cancelled call leaves."""
+        database = self._database()
+        # Encoding is for another thread, so that it does not hold up streams that are being measured.
+        batch = await anyio.to_thread.run_sync(mongo_outcomes.forms, items)
+        async with self._turn:
+            # A scope may swallow what it is cancelled by, so nothing is returned from within.
+            with anyio.CancelScope(shield=True), store_errors(self._address), pymongo.timeout(self._limits.put):
+                await self._sweep(database)
+                verdicts = await mongo_outcomes.put(database, batch)
+        return verdicts
+
+    async def _sweep(self, database: Database) -> None:
+        """Count, once, what a program that was killed left uncounted."""
+        if not self._swept:
+            await mongo_counts.count(database, await mongo_counts.left_behind(database))
+            self._swept = True
+
+    async def models(self, *, provider: str | None = None, enabled: bool | None = None) -> list[Model]:
+        database = self._database()
+        with store_errors(self._address):
+            return await mongo_catalog.models(database, self._limits, provider, enabled)
+
+    async def model(self, provider: str, model_id: str) -> Model:
+        database = self._database()
+        with store_errors(self._address):
+            return await mongo_catalog.model(database, self._limits, provider, model_id)
+
+    async def add_model(self, model: Model) -> Model:
+        """Add it, or enable the disabled row of its id, whose fields it replaces where it says something.
+
+        Raises `ModelExists`, and `ValueError` for a model that has no BSON form, such as one with NaN in ``request``.
+        """
+        database = self._database()
+        with store_errors(self._address), pymongo.timeout(self._limits.put):
+            return await mongo_catalog.add(database, self._limits, model)
+
+    async def enable_model(self, provider: str, model_id: str) -> Model:
+        database = self._database()
+        with store_errors(self._address), pymongo.timeout(self._limits.put):
+            return await mongo_catalog.enable(database, self._limits, provider, model_id)
+
+    async def disable_model(self, provider: str, model_id: str, *, reason: str, by: str, at: datetime) -> Model:
+        database = self._database()
+        with store_errors(self._address), pymongo.timeout(self._limits.put):
+            return await mongo_catalog.disable(database, self._limits, provider, model_id, reason=reason, by=by, at=at)
+
+    async def change_model(self, provider: str, model_id: str, **changes: Unpack[ModelChanges]) -> Model:
+        """Set fields of a row. Raises `ValueError`, too, for a value that has no BSON form."""
+        database = self._database()
+        with store_errors(self._address), pymongo.timeout(self._limits.put):
+            return await mongo_catalog.change(database, self._limits, provider, model_id, changes)
+
+    async def history(self) -> list[ModelHistory]:
+        database = self._database()
+        with store_errors(self._address):
+            return await mongo_questions.history(database, self._limits)
+
+    async def outcomes(self, query: OutcomeQuery) -> list[Outcome]:
+        database = self._database()
+        with store_errors(self._address):
+            return await mongo_questions.outcomes(database, self._limits, query)
+
+    async def rollups(self, *, since: datetime | None = None) -> list[ErrorRollup]:
+        database = self._database()
+        with store_errors(self._address):
+            return await mongo_questions.rollups(database, self._limits, since)
+
+    def _database(self) -> Database:
+        if self._opened is None:
+            raise StoreError(f"{self.description} is not open; open the store first")
+        return self._opened.database
+
+
+async def _closed(client: Client) -> None:
+    # In a thread, since the driver says good-bye to the server.
+    with anyio.CancelScope(shield=True):
+        await anyio.to_thread.run_sync(client.close)

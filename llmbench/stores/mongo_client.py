@@ -1,0 +1,212 @@
+"""The connection to MongoDB: the client, its limits, and what the driver's errors mean in the contract's terms.
+
+Motor is the driver; nothing but `_client` knows how a client is made, so that its successor, PyMongo's own async
+client, can take its place here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC
+from typing import Any
+from urllib.parse import parse_qs
+
+import anyio.to_thread
+import msgspec
+from bson.codec_options import CodecOptions, DatetimeConversion
+from bson.errors import BSONError
+from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorDatabase
+from pymongo import ReadPreference, WriteConcern
+from pymongo.errors import (
+    BulkWriteError,
+    ConfigurationError,
+    ExecutionTimeout,
+    OperationFailure,
+    PyMongoError,
+    ServerSelectionTimeoutError,
+    WTimeoutError,
+)
+from pymongo.uri_parser import SRV_SCHEME, parse_uri
+
+from llmbench.secrets import Redactor, Secret
+from llmbench.stores.base import StoreError, StoreUnusable
+
+Document = dict[str, Any]
+Client = AsyncIOMotorClient[Document]
+Database = AsyncIOMotorDatabase[Document]
+
+# Dates come back as aware UTC. Documents of other writers may hold what Python can't: a year beyond 9999, or text
+# that is no UTF-8; neither may keep the rest from being read.
+_CODEC = CodecOptions[Document](
+    tz_aware=True,
+    tzinfo=UTC,
+    datetime_conversion=DatetimeConversion.DATETIME_AUTO,
+    unicode_decode_error_handler="replace",
+)
+
+_REFUSED = frozenset({13, 18, 8000})
+"""Unauthorized, AuthenticationFailed, and Atlas's word for either."""
+
+_HOST = re.compile(r"(?:[\w.-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?", re.ASCII)
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """How long anything may take, in seconds.
+
+    ``socket`` is for each answer of the server, ``question`` for its work on a question (``maxTimeMS``), ``put`` for a
+    whole batch, ``indexing`` for waiting until the indexes of a collection are there.
+    """
+
+    server_selection: float = 3.0
+    connect: float = 2.0
+    socket: float = 10.0
+    question: float = 9.0
+    put: float = 10.0
+    indexing: float = 2.0
+
+    @property
+    def question_milliseconds(self) -> int:
+        """``maxTimeMS`` of a question."""
+        return max(1, round(self.question * 1000))
+
+
+class Address(msgspec.Struct, frozen=True, kw_only=True):
+    """Which database; ``variable`` is the environment variable that the URI came from."""
+
+    uri: Secret
+    database: str
+    variable: str = "MONGODB_URI"
+
+    def __str__(self) -> str:
+        """Say what a person needs to find it, nothing secret."""
+        hosts = hosts_of(self.uri.reveal())
+        return f"MongoDB database {self.database!r}" + (f" at {hosts}" if hosts else "")
+
+
+def hosts_of(uri: str) -> str:
+    """Return the hosts in a URI, or nothing if what looks like them may be part of a password."""
+    _, _, rest = uri.partition("://")
+    place, _, tail = rest.partition("/")
+    hosts = place.rpartition("@")[2].partition("?")[0]
+    return hosts if "@" not in tail and all(map(_HOST.fullmatch, hosts.split(","))) else ""
+
+
+async def connect(address: Address, limits: Limits, *, patience: float | None = None) -> Client:
+    """Return a client; it connects with its first command. Raises `StoreUnusable` or `StoreError`.
+
+    ``patience`` is how long it waits for an answer, whatever the limits and the URI say.
+    """
+    loop = asyncio.get_running_loop()
+    try:
+        # In a thread, since a mongodb+srv:// URI is looked up in the DNS.
+        return await anyio.to_thread.run_sync(_client, address.uri.reveal(), limits, patience, loop)
+    except (PyMongoError, ValueError, TypeError) as error:
+        raise _unusable_uri(address, error) from None  # the driver's words may hold a part of the password
+
+
+def check(address: Address) -> None:
+    """Refuse a URI that `connect` would refuse, as far as that shows without asking anyone. Raises `StoreUnusable`."""
+    uri = address.uri.reveal()
+    if uri.startswith(SRV_SCHEME):
+        return  # its hosts have to be looked up in the DNS
+    try:
+        parse_uri(uri)
+    except (PyMongoError, ValueError, TypeError) as error:
+        raise _unusable_uri(address, error) from None
+
+
+def _client(uri: str, limits: Limits, patience: float | None, loop: asyncio.AbstractEventLoop) -> Client:
+    given = {name.lower() for name in parse_qs(uri.partition("?")[2], keep_blank_values=True)}
+    ours = {
+        "serverSelectionTimeoutMS": limits.server_selection,
+        "connectTimeoutMS": limits.connect,
+        "socketTimeoutMS": limits.socket,
+        "waitQueueTimeoutMS": limits.socket,
+    }
+    options: dict[str, Any] = {
+        name: round(seconds * 1000) for name, seconds in ours.items() if name.lower() not in given
+    }
+    if patience is not None:
+        options["socketTimeoutMS"] = round(patience * 1000)
+    return AsyncIOMotorClient(uri, io_loop=loop, tz_aware=True, appname="llmbench", **options)
+
+
+def _unusable_uri(address: Address, error: Exception) -> StoreError:
+    if isinstance(error, ConfigurationError) and address.uri.reveal().startswith(SRV_SCHEME):
+        return StoreError(f"{address} can't be looked up in the DNS; check the host's name, or try again later")
+    return StoreUnusable(
+        f"environment variable {address.variable!r} holds no valid MongoDB URI ({type(error).__name__}): write it as "
+        "mongodb://user:password@host:27017, every special character of the password percent-encoded"
+    )
+
+
+class Deployment(msgspec.Struct, frozen=True):
+    """What kind of server there is, and so what it takes for a write to survive a crash."""
+
+    replicated: bool
+
+    def __str__(self) -> str:
+        if self.replicated:
+            return "replica set: a write counts once a majority has it in its journal"
+        return "standalone server: a write counts once it is in the journal"
+
+    def write_concern(self, limits: Limits) -> WriteConcern:
+        if self.replicated:
+            return WriteConcern(w="majority", j=True, wtimeout=round(limits.socket * 1000))
+        return WriteConcern(w=1, j=True)
+
+
+def deployment(hello: Mapping[str, Any]) -> Deployment:
+    """Read the server's answer to ``hello``: a replica set names itself, a router of shards says ``isdbgrid``."""
+    return Deployment(replicated="setName" in hello or hello.get("msg") == "isdbgrid")
+
+
+async def database(client: Client, address: Address, limits: Limits) -> tuple[Database, Deployment]:
+    """Return the database, with the write concern that fits the server. The URI's own never weakens it."""
+    found = deployment(await client.admin.command("hello", maxTimeMS=limits.question_milliseconds))
+    opened = client.get_database(
+        address.database,
+        codec_options=_CODEC,
+        read_preference=ReadPreference.PRIMARY,
+        write_concern=found.write_concern(limits),
+    )
+    return opened, found
+
+
+@contextmanager
+def store_errors(address: Address) -> Iterator[None]:
+    """Say in the contract's terms what went wrong between us and the server."""
+    try:
+        yield
+    except (PyMongoError, BSONError) as error:
+        raise in_contract_terms(address, error) from error
+
+
+def in_contract_terms(address: Address, error: Exception) -> StoreError:
+    """Return the error as one of the contract; of what the driver says, nothing secret."""
+    said = Redactor([address.uri]).redact(_gist(error))
+    if isinstance(error, OperationFailure) and not isinstance(error, BulkWriteError) and error.code in _REFUSED:
+        return StoreUnusable(
+            f"{address} refuses us ({said}); check the user, its password and its roles (readWrite on the database) "
+            f"in {address.variable}"
+        )
+    if isinstance(error, ServerSelectionTimeoutError):
+        return StoreError(f"{address} can't be reached ({said}); start it, or correct {address.variable}")
+    if isinstance(error, ExecutionTimeout | WTimeoutError) or getattr(error, "timeout", False):
+        return StoreError(f"{address} took too long ({said}); try again")
+    if _no_journal(error):
+        return StoreUnusable(f"{address} keeps no journal, so nothing there survives a crash; switch its journal on")
+    return StoreError(f"{address} failed ({said}); try again")
+
+
+def _no_journal(error: Exception) -> bool:
+    return isinstance(error, OperationFailure) and "does not have journaling" in str(error)
+
+
+def _gist(error: Exception) -> str:
+    """Return the driver's message without the server's whole answer and the driver's view of the world."""
+    text = str(error).partition(", full error:")[0].partition(", Timeout:")[0].partition(" (configured timeouts:")[0]
+    return f"{type(error).__name__}: {' '.join(text.split())[:300]}"

@@ -1,0 +1,249 @@
+"""Outcomes and models as BSON documents, and back.
+
+Going in, a document is the whole Struct: dates as BSON dates, which keep milliseconds, the id as an ObjectId. Coming
+back, documents of earlier writers are read as far as they go: a field that is missing or of another type gets the
+value that says "not known", by `_UNKNOWN`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+import bson
+import msgspec
+from bson.decimal128 import Decimal128
+from bson.errors import BSONError
+from bson.objectid import ObjectId
+
+from llmbench.messages import Envelope, Failure, Model, Outcome, Sample
+from llmbench.stores.canonical import UnstorableError, canonical_json
+from llmbench.stores.mongo_client import Document
+from llmbench.stores.mongo_schema import FAILURES, PROBES, SAMPLES
+
+T = TypeVar("T", Sample, Failure, Model)
+S = TypeVar("S", bound=Sample | Failure | Model)
+
+UNCOUNTED = "uncounted"
+"""A field of a failure that its rollup may not have counted yet; it goes away once it has."""
+
+_MAX_BYTES = 16 * 1024 * 1024
+_MAX_DEPTH = 150
+"""The server refuses a whole batch for one document nested deeper than 200, some of which are its own."""
+
+
+class Form(msgspec.Struct, frozen=True):
+    """An outcome on its way in. Two outcomes are the same if their ``canonical`` forms are."""
+
+    outcome: Outcome
+    collection: str
+    canonical: bytes
+    encoded: bytes
+
+    @property
+    def key(self) -> ObjectId:
+        return ObjectId(self.outcome.id)
+
+
+def form(item: Envelope) -> Form:
+    """Return the BSON form of an outcome. Raises `UnstorableError`."""
+    if not ObjectId.is_valid(item.outcome.id):
+        raise UnstorableError(f"id {item.outcome.id!r:.80} is not one of 24 hexadecimal digits")
+    canonical = canonical_json(in_milliseconds(item.outcome))
+    # Read back, so that what is stored is what a spool or HTTP would have made of it.
+    outcome = msgspec.json.decode(canonical, type=type(item.outcome))
+    document = builtins_of(outcome)
+    document["_id"] = ObjectId(outcome.id)
+    if isinstance(outcome, Failure):
+        document[UNCOUNTED] = True
+        return Form(outcome, FAILURES, canonical, encoded(document))
+    return Form(outcome, SAMPLES if item.publish else PROBES, canonical, encoded(document))
+
+
+def in_milliseconds(document: S) -> S:
+    """Return the document with its dates cut to what BSON keeps."""
+    cut = {
+        name: value.replace(microsecond=value.microsecond // 1000 * 1000)
+        for name, value in msgspec.structs.asdict(document).items()
+        if isinstance(value, datetime)
+    }
+    return msgspec.structs.replace(document, **cut)
+
+
+def builtins_of(document: Sample | Failure | Model) -> Document:
+    """Return the Struct as a dict with its dates as such; fields that are not known are left out."""
+    made: Document = msgspec.to_builtins(document, builtin_types=(datetime,))
+    return made
+
+
+def encoded(document: Document) -> bytes:
+    """Return the document as BSON. Raises `UnstorableError` for what the server would not take."""
+    if _depth(document) > _MAX_DEPTH:
+        raise UnstorableError(f"document is nested deeper than {_MAX_DEPTH}, which MongoDB does not take")
+    try:
+        made = bson.encode(document)
+    except (BSONError, OverflowError, ValueError, TypeError) as error:
+        # An integer of more than 64 bits, a key with a NUL in it, and the like.
+        raise UnstorableError(f"document has no BSON form: {error}") from error
+    if len(made) > _MAX_BYTES:
+        raise UnstorableError(f"document has {len(made)} bytes, and MongoDB takes {_MAX_BYTES} at most")
+    return made
+
+
+def _depth(value: Any) -> int:
+    # Level by level: recursion would have a limit of its own.
+    depth, level = 0, [value]
+    while level := [one for one in level if isinstance(one, dict | list)]:
+        depth += 1
+        level = [inner for one in level for inner in (one.values() if isinstance(one, dict) else one)]
+    return depth
+
+
+def same_content(sent: Form, stored: Mapping[str, Any], collection: str) -> bool:
+    """Say whether a stored document is the outcome that was sent; fields that others added to it don't count."""
+    if (collection == FAILURES) != isinstance(sent.outcome, Failure):
+        return False
+    try:
+        return canonical_json(msgspec.convert(plain(stored), type(sent.outcome))) == sent.canonical
+    except (msgspec.ValidationError, UnstorableError):
+        return False
+
+
+def plain(value: Any) -> Any:
+    """Return a value as BSON decoded it, in the types of JSON and dates in aware UTC."""
+    if isinstance(value, dict):
+        return {str(key): plain(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [plain(inner) for inner in value]
+    return _plain_scalar(value)
+
+
+def _plain_scalar(value: Any) -> Any:
+    if value is None or isinstance(value, str | float | bool):
+        return value
+    if isinstance(value, datetime):
+        return value if value.tzinfo else value.replace(tzinfo=UTC)
+    if isinstance(value, int):
+        return int(value)  # bson's Int64 is a class of its own
+    if isinstance(value, Decimal128):
+        return float(value.to_decimal())
+    return str(value)
+
+
+def sample_of(document: Mapping[str, Any]) -> Sample:
+    """Return a document of the metrics collections as a Sample; see `_UNKNOWN` for what it may lack."""
+    return _read(document, Sample)
+
+
+def failure_of(document: Mapping[str, Any]) -> Failure:
+    """Return a document of errors_cloud as a Failure."""
+    return _read(document, Failure)
+
+
+def model_of(document: Mapping[str, Any]) -> Model | None:
+    """Return a row of the catalogue, None if it names no model."""
+    if not all(isinstance(document.get(name), str) for name in ("provider", "model_id")):
+        return None
+    return _read(document, Model)
+
+
+def _read(document: Mapping[str, Any], kind: type[T]) -> T:
+    values: Document = {**plain(document), "_id": str(document.get("_id"))}
+    try:
+        return msgspec.convert(values, kind)
+    except msgspec.ValidationError:
+        return _read_leniently(values, document.get("_id"), kind)
+
+
+def _read_leniently(values: Document, key: Any, kind: type[T]) -> T:
+    read: Document = {}
+    for field in msgspec.structs.fields(kind):
+        value = _converted(values.get(field.encode_name), field.type)
+        if value is not None:
+            read[field.name] = value
+    made = key.generation_time if isinstance(key, ObjectId) else datetime(1970, 1, 1, tzinfo=UTC)
+    for name, unknown in _UNKNOWN[kind].items():
+        if name not in read:
+            read[name] = unknown({**read, "made": made}) if callable(unknown) else unknown
+    return kind(**read)
+
+
+def _converted(value: Any, annotation: Any) -> Any:
+    """Return the value in a field's type, None if it can't be in it."""
+    if isinstance(value, datetime) and annotation == (str | None):
+        return value.isoformat()
+    try:
+        converted = msgspec.convert(value, annotation, strict=False)
+    except msgspec.ValidationError:
+        return None
+    if isinstance(converted, datetime) and converted.tzinfo is None:
+        return converted.replace(tzinfo=UTC)  # earlier writers wrote UTC without saying so
+    return converted
+
+
+def _either(*names: str) -> Callable[[Document], Any]:
+    return lambda read: next(read[name] for name in (*names, "made") if name in read)
+
+
+_UNKNOWN: dict[type, dict[str, Any]] = {
+    Sample: {
+        "run_ts": _either("gen_ts"),
+        "gen_ts": _either("run_ts"),
+        "provider": "",
+        "model_name": "",
+        "temperature": None,
+        "requested_tokens": 0,
+        "output_tokens": 0,
+        "generate_time": 0.0,
+        "tokens_per_second": 0.0,
+        "time_to_first_token": None,
+        "times_between_tokens": lambda _: [],
+        "misc": lambda _: {},
+        "metrics_schema_version": 1,
+        "outcome": "ok",
+        "ttft_available": lambda read: read.get("time_to_first_token") is not None,
+        "visible_text_empty": False,
+        "token_source": "unknown",
+        "request_mode": "unknown",
+        "benchmark_profile_id": "unknown",
+        "protocol_version": 0,
+        "validation_policy": "unknown",
+        "sample_role": "scheduled",
+        "attempts_count": 0,
+        "clock": "user",
+        "resolution": "coarse",
+        "coalesced_reads": 0,
+        "client_lag_max": 0.0,
+        "connection_reused": False,
+        "runner_id": "unknown",
+        "llmbench_version": "unknown",
+        "endpoint": "unknown",
+    },
+    Failure: {
+        "provider": "",
+        "model_name": "",
+        "ts": _either("run_ts"),
+        "stage": "generate",
+        "message": "",
+        "error_kind": "unknown",
+        "error_cause": "unknown",
+        "http_status": None,
+        "provider_error_code": None,
+        "normalized_message": lambda read: read.get("message", ""),
+        "fingerprint": "",
+        "advice": "",
+        "outcome": "failed",
+        "run_ts": _either("ts"),
+        "benchmark_profile_id": "unknown",
+        "protocol_version": 0,
+        "sample_role": "scheduled",
+        "runner_id": "unknown",
+        "llmbench_version": "unknown",
+        "endpoint": "unknown",
+        "partial": lambda _: {},
+    },
+    Model: {"enabled": False, "deprecated": False, "created_at": _either()},
+}
+"""What an earlier document is taken to say where it says nothing: a value, or how to find one. Its gaps are not to be
+trusted in a ranking, so it is ``coarse``; it was scheduled, since nothing else ran then."""

@@ -1,0 +1,289 @@
+"""What is asked of stored outcomes in MongoDB. Every question is answered by indexes, however many documents there are.
+
+Case does not matter in names: first the spellings that occur are looked up, which takes one step in an index for each,
+then documents are asked for by exact spelling. Documents of earlier writers count, too; their failures have no
+``run_ts``, and ``ts`` stands in for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+import anyio.to_thread
+import msgspec
+
+from llmbench.messages import Outcome
+from llmbench.stores.base import ErrorRollup, ModelHistory, OutcomeQuery
+from llmbench.stores.mongo_client import Database, Document, Limits
+from llmbench.stores.mongo_documents import failure_of, plain, sample_of
+from llmbench.stores.mongo_schema import FAILURES, PROBES, ROLLUPS, SAMPLES
+
+_OURS = ["local", "internal"]
+_ROLES: Document = {"$in": ["scheduled", "demo", None]}  # earlier documents say no role
+_SEEN = ("first_seen", "last_seen")
+_LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
+_AT_ONCE = 100
+"""So many small questions go into one request."""
+
+_KINDS = {"samples": (SAMPLES, PROBES), "failures": (FAILURES,), "all": (SAMPLES, PROBES, FAILURES)}
+_READERS: dict[str, Callable[[Mapping[str, Any]], Outcome]] = {
+    SAMPLES: sample_of,
+    PROBES: sample_of,
+    FAILURES: failure_of,
+}
+
+Part = tuple[str, list[Document]]
+"""A collection and a pipeline on it."""
+
+
+def _part(collection: str, *stages: Document) -> Part:
+    return collection, list(stages)
+
+
+class Spelling(NamedTuple):
+    """A model as some documents of a collection name it."""
+
+    collection: str
+    provider: str
+    model: str
+
+    @property
+    def match(self) -> Document:
+        return {"provider": self.provider, "model_name": self.model}
+
+    @property
+    def folded(self) -> tuple[str, str]:
+        return self.provider.lower(), self.model.lower()
+
+
+class _Run(msgspec.Struct, frozen=True):
+    """The newest run of a spelling that is of interest."""
+
+    spelling: Spelling
+    when: datetime
+    document: Document
+
+
+async def _together(database: Database, limits: Limits, parts: Sequence[Part]) -> list[Document]:
+    """Return what all pipelines give, in as few requests as is reasonable."""
+    found: list[Document] = []
+    for start in range(0, len(parts), _AT_ONCE):
+        (collection, pipeline), *others = parts[start : start + _AT_ONCE]
+        union = [{"$unionWith": {"coll": name, "pipeline": other}} for name, other in others]
+        answer = database[collection].aggregate([*pipeline, *union], maxTimeMS=limits.question_milliseconds)
+        found += await answer.to_list(None)
+    return found
+
+
+async def _providers(database: Database, limits: Limits, collections: Iterable[str]) -> list[tuple[str, str]]:
+    parts = [
+        _part(name, {"$group": {"_id": "$provider"}}, {"$project": {"collection": {"$literal": name}}})
+        for name in collections
+    ]
+    found = await _together(database, limits, parts)
+    return [(one["collection"], one["_id"]) for one in found if isinstance(one["_id"], str)]
+
+
+async def _models(database: Database, limits: Limits, providers: Iterable[tuple[str, str]]) -> list[Spelling]:
+    parts = [
+        _part(
+            collection,
+            {"$match": {"provider": provider}},
+            {"$group": {"_id": "$model_name"}},
+            {"$project": {"collection": {"$literal": collection}, "provider": {"$literal": provider}}},
+        )
+        for collection, provider in providers
+    ]
+    found = await _together(database, limits, parts)
+    return [Spelling(one["collection"], one["provider"], one["_id"]) for one in found if isinstance(one["_id"], str)]
+
+
+# outcomes
+
+
+async def outcomes(database: Database, limits: Limits, query: OutcomeQuery) -> list[Outcome]:
+    """Return the outcomes that the query names, newest first."""
+    if query.limit == 0:
+        return []
+    names = await _names(database, limits, query)
+    found = [
+        (collection, document)
+        for collection, match in names.items()
+        for document in await _newest(database[collection], match, query, limits, earlier=collection == FAILURES)
+    ]
+    # Off the event loop: there may be many.
+    return await anyio.to_thread.run_sync(_sorted, found, query.limit)
+
+
+def _sorted(found: Iterable[tuple[str, Document]], limit: int | None) -> list[Outcome]:
+    read = [_READERS[collection](document) for collection, document in found]
+    return sorted(read, key=lambda outcome: outcome.run_ts, reverse=True)[:limit]
+
+
+async def _names(database: Database, limits: Limits, query: OutcomeQuery) -> dict[str, Document]:
+    """Return for each collection that may hold what is asked for the condition on the names."""
+    collections = _KINDS[query.kind]
+    if query.provider is None and query.model is None:
+        return {collection: {} for collection in collections}
+    providers = [
+        (collection, name)
+        for collection, name in await _providers(database, limits, collections)
+        if query.provider is None or name.lower() == query.provider.lower()
+    ]
+    found: dict[str, list[Document]] = {}
+    if query.model is None:
+        for collection, name in providers:
+            found.setdefault(collection, []).append({"provider": name})
+    else:
+        for spelling in await _models(database, limits, providers):
+            if spelling.model.lower() == query.model.lower():
+                found.setdefault(spelling.collection, []).append(spelling.match)
+    return {collection: matches[0] if len(matches) == 1 else {"$or": matches} for collection, matches in found.items()}
+
+
+async def _newest(
+    collection: Any, match: Document, query: OutcomeQuery, limits: Limits, *, earlier: bool
+) -> list[Document]:
+    conditions: list[tuple[str, Document]] = [("run_ts", _since("run_ts", query.since))]
+    if earlier:
+        conditions = [
+            ("run_ts", {"run_ts": {"$ne": None}} | _since("run_ts", query.since)),
+            ("ts", {"run_ts": None} | _since("ts", query.since)),
+        ]
+    found: list[Document] = []
+    for date, condition in conditions:
+        cursor = collection.find({**match, **condition}, max_time_ms=limits.question_milliseconds).sort(date, -1)
+        found += await cursor.limit(query.limit or 0).to_list(None)
+    return found
+
+
+def _since(date: str, since: datetime | None) -> Document:
+    return {} if since is None else {date: {"$gte": since}}
+
+
+# histories
+
+
+async def history(database: Database, limits: Limits) -> list[ModelHistory]:
+    """Return the past of every model, by a few steps in an index for each, however many documents there are."""
+    providers = await _providers(database, limits, _KINDS["all"])
+    spellings = {repr(one): one for one in await _models(database, limits, providers)}
+    parts = [part for key, one in spellings.items() for part in _last_runs(key, one)]
+    pasts: dict[tuple[str, str], _Past] = {}
+    for document in await _together(database, limits, parts):
+        spelling, when = spellings[document["key"]], plain(document.get("run_ts") or document.get("ts"))
+        if isinstance(when, datetime):
+            pasts.setdefault(spelling.folded, _Past()).add(_Run(spelling, when, plain(document)))
+    await _count_failures(database, limits, list(spellings.values()), pasts)
+    return [past.told() for past in pasts.values()]
+
+
+def _last_runs(key: str, spelling: Spelling) -> list[Part]:
+    fields: Document = {"_id": 0, "key": {"$literal": key}, "run_ts": 1, "ts": 1, "error_kind": 1, "retry_after": 1}
+
+    def last(by: str, condition: Document) -> Part:
+        match = {**spelling.match, "sample_role": _ROLES, **condition}
+        return _part(spelling.collection, {"$match": match}, {"$sort": {by: -1}}, {"$limit": 1}, {"$project": fields})
+
+    runs = [last("run_ts", {"run_ts": {"$ne": None}})]
+    return [*runs, last("ts", {"run_ts": None})] if spelling.collection == FAILURES else runs
+
+
+class _Past:
+    """What the last runs of a model's spellings add up to."""
+
+    def __init__(self) -> None:
+        self._success: _Run | None = None
+        self._failure: _Run | None = None
+        self.failures_in_a_row = 0
+
+    def add(self, run: _Run) -> None:
+        if run.spelling.collection == FAILURES:
+            self._failure = _newer(self._failure, run)
+        else:
+            self._success = _newer(self._success, run)
+
+    @property
+    def last_success(self) -> datetime | None:
+        return self._success.when if self._success else None
+
+    @property
+    def failing(self) -> _Run | None:
+        """The newest failure, if nothing succeeded since."""
+        if self._failure and (self._success is None or self._failure.when > self._success.when):
+            return self._failure
+        return None
+
+    def told(self) -> ModelHistory:
+        newest = self.failing or self._success
+        assert newest is not None, "a past begins with a run"
+        past = ModelHistory(
+            provider=newest.spelling.provider, model_id=newest.spelling.model, last_success=self.last_success
+        )
+        if self.failing is None:
+            return past
+        kind, retry_after = (self.failing.document.get(name) for name in ("error_kind", "retry_after"))
+        return msgspec.structs.replace(
+            past,
+            failures_in_a_row=self.failures_in_a_row,
+            last_failure=self.failing.when,
+            last_failure_kind=kind if isinstance(kind, str) else "unknown",
+            last_failure_retry_after=float(retry_after) if isinstance(retry_after, int | float) else None,
+        )
+
+
+def _newer(one: _Run | None, other: _Run) -> _Run:
+    return other if one is None or other.when > one.when else one
+
+
+async def _count_failures(
+    database: Database, limits: Limits, spellings: Iterable[Spelling], pasts: Mapping[tuple[str, str], _Past]
+) -> None:
+    """Count, for each model that is failing, the failures since its last success."""
+    parts = [
+        part
+        for spelling in spellings
+        if spelling.collection == FAILURES and (past := pasts.get(spelling.folded)) and past.failing
+        for part in _failures_since(spelling, past.last_success)
+    ]
+    for one in await _together(database, limits, parts):
+        pasts[one["provider"], one["model"]].failures_in_a_row += one["count"]
+
+
+def _failures_since(spelling: Spelling, since: datetime | None) -> list[Part]:
+    match = {**spelling.match, "sample_role": _ROLES, "error_kind": {"$nin": _OURS}}
+    provider, model = spelling.folded
+    named = {"_id": 0, "count": 1, "provider": {"$literal": provider}, "model": {"$literal": model}}
+    times: list[Document] = [{}]
+    if since is not None:
+        times = [{"run_ts": {"$gt": since}}, {"run_ts": None, "ts": {"$gt": since}}]
+    return [_part(FAILURES, {"$match": match | time}, {"$count": "count"}, {"$project": named}) for time in times]
+
+
+# rollups
+
+
+async def rollups(database: Database, limits: Limits, since: datetime | None) -> list[ErrorRollup]:
+    """Return the rollups last seen since then, most frequent first."""
+    seen: Document = {} if since is None else {"last_seen": {"$gte": since}}
+    cursor = database[ROLLUPS].find(seen, max_time_ms=limits.question_milliseconds)
+    found = [_rollup(plain(document)) for document in await cursor.to_list(None)]
+    return sorted(found, key=lambda one: (-one.count, -one.last_seen.timestamp(), one.fingerprint))
+
+
+def _rollup(document: Mapping[str, Any]) -> ErrorRollup:
+    first, last = (when if isinstance(when := document.get(name), datetime) else None for name in _SEEN)
+    count, messages = document.get("count"), document.get("sample_messages")
+    return ErrorRollup(
+        fingerprint=str(document.get("fingerprint", "")),
+        provider=str(document.get("provider", "")),
+        model_name=str(document.get("model_name", "")),
+        stage=str(document.get("stage", "")),
+        error_kind=str(document.get("error_kind", "unknown")),
+        first_seen=first or last or _LONG_AGO,
+        last_seen=last or first or _LONG_AGO,
+        count=int(count) if isinstance(count, int | float) else 0,
+        sample_messages=[str(one) for one in messages] if isinstance(messages, list) else [],
+    )

@@ -1,0 +1,58 @@
+"""The program on a MongoDB server: the environment of an existing deployment is all that it needs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+import pytest
+from bson.objectid import ObjectId
+from pymongo import MongoClient
+
+from tests.cli.conftest import Program
+from tests.stores.mongod import Mongod
+
+
+@pytest.fixture
+def variables(mongod: Mongod) -> Iterator[dict[str, str]]:
+    """The variables of a deployment with a database of its own."""
+    name = f"llm-bench-{ObjectId()}"
+    yield {"MONGODB_URI": mongod.uri, "MONGODB_DB": name}
+    with MongoClient[dict[str, Any]](mongod.uri) as client:
+        client.drop_database(name)
+
+
+def test_commands_use_the_database(program: Program, variables: dict[str, str]) -> None:
+    """A model that is added is a row there, runs of earlier systems are shown, and no SQLite file is made."""
+    program.configure("[providers.openai]\n")
+    program.ok("models", "add", "openai/gpt-4o-mini", env=variables)
+    with MongoClient[dict[str, Any]](variables["MONGODB_URI"]) as client:
+        database = client[variables["MONGODB_DB"]]
+        [row] = database.models.find()
+        database.metrics_cloud_v2.insert_one(
+            {
+                "run_ts": datetime.now(UTC),
+                "provider": "openai",
+                "model_name": "gpt-4o-mini",
+                "tokens_per_second": 41.5,
+            }
+        )
+
+    assert (row["model_id"], row["enabled"]) == ("gpt-4o-mini", True)
+    [shown] = program.ok("results", "--json", env=variables).lines()
+    assert msgspec.json.decode(shown)["tokens_per_second"] == 41.5
+    assert not program.database.exists()
+
+
+def test_a_server_that_is_not_there(program: Program) -> None:
+    """Exit code 3, and a sentence without the password."""
+    program.configure("[providers.openai]\n")
+    uri = "mongodb://me:hunter2@127.0.0.1:9/?serverSelectionTimeoutMS=300"
+
+    sentence = program.refused("results", env={"MONGODB_URI": uri}, code=3)
+
+    assert sentence.startswith("MongoDB database 'llm-bench' at 127.0.0.1:9 can't be reached (")
+    assert sentence.endswith("; start it, or correct MONGODB_URI")
+    assert "hunter2" not in sentence

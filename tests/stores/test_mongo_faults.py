@@ -1,0 +1,241 @@
+"""The MongoDB store under faults: the server killed, frozen, absent, refusing us; programs killed; several at once."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from bson.objectid import ObjectId
+from pymongo import MongoClient
+
+from llmbench.secrets import Secret
+from llmbench.stores.base import OutcomeQuery, StoreError, StoreUnusable
+from llmbench.stores.mongo import MongoStore
+from llmbench.stores.mongo_client import Address, Limits
+from tests.stores.documents import envelope, envelopes, failure, moment, sample
+from tests.stores.mongod import Mongod, running
+
+REPOSITORY = Path(__file__).parents[2]
+PASSWORD = "s3cr3t-pass"
+QUICK = Limits(server_selection=0.5, connect=0.5, socket=0.5, question=0.4, put=0.7)
+
+PUT_FOR_EVER = """
+import sys, anyio
+from llmbench.secrets import Secret
+from llmbench.stores.mongo import MongoStore
+from llmbench.stores.mongo_client import Address
+from tests.stores.documents import envelopes, failure, sample
+
+async def main():
+    store = MongoStore(Address(uri=Secret(sys.argv[1]), database=sys.argv[2]))
+    await store.open()
+    while True:
+        verdicts = await store.put(envelopes(*(make() for make in (sample, failure) * 5)))
+        print(*(verdict.id for verdict in verdicts if verdict.acknowledged), flush=True)
+
+anyio.run(main)
+"""
+"""Puts batches of five samples and five failures, and prints the ids of each batch once it is acknowledged."""
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mongod]:
+    """A server that the tests of this module may kill and freeze; each leaves it running."""
+    with running(tmp_path_factory.mktemp("own")) as server:
+        yield server
+
+
+def at(server: Mongod, name: str = "") -> Address:
+    return Address(uri=Secret(server.uri), database=f"test-{name}-{ObjectId()}")
+
+
+class TestServer:
+    """What the server may do to us."""
+
+    async def test_killed_and_started_again(self, own: Mongod) -> None:
+        """Puts fail while it is away; what was acknowledged outlives SIGKILL, and the open store goes on by itself."""
+        store = MongoStore(at(own), QUICK)
+        await store.open()
+        acknowledged = [failure(run_ts=moment(n)) for n in range(3)]
+        await store.put(envelopes(*acknowledged))
+
+        own.kill()
+        later = failure(run_ts=moment(9))
+        with pytest.raises(StoreError, match=r"can't be reached|failed"):
+            await store.put([envelope(later)])
+        own.start()
+
+        [verdict] = await store.put([envelope(later)])
+        assert verdict.acknowledged
+        assert await store.outcomes(OutcomeQuery()) == [later, *reversed(acknowledged)]
+        assert [rollup.count for rollup in await store.rollups()] == [4]
+        await store.close()
+
+    async def test_frozen(self, own: Mongod) -> None:
+        """A put times out; its repeat, once the server goes on, is acknowledged, and nothing is there twice."""
+        store = MongoStore(at(own), QUICK)
+        await store.open()
+        batch = envelopes(sample(), failure())
+
+        with own.frozen():
+            with anyio.fail_after(5):
+                with pytest.raises(StoreError):
+                    await store.put(batch)
+                with pytest.raises(StoreError):
+                    await store.history()
+
+        assert all(verdict.acknowledged for verdict in await store.put(batch))
+        assert len(await store.outcomes(OutcomeQuery())) == 2
+        assert [rollup.count for rollup in await store.rollups()] == [1]
+        await store.close()
+
+    async def test_started_late(self, own: Mongod) -> None:
+        """Opening fails with a sentence that says where, and works once the server is there."""
+        store = MongoStore(at(own), QUICK)
+        own.kill()
+        with pytest.raises(StoreError, match=rf"at 127\.0\.0\.1:{own.port} can't be reached \(") as caught:
+            await store.open()
+        assert not isinstance(caught.value, StoreUnusable)
+        assert "Topology" not in str(caught.value)
+        own.start()
+
+        await store.open()
+        assert (await store.put([envelope(sample())]))[0].acknowledged
+        await store.close()
+
+    async def test_wrong_password(self, tmp_path: Path) -> None:
+        """Refused for good, in a sentence without the password; the right one, and its role, are let in."""
+        with running(tmp_path) as server, MongoClient[dict[str, Any]](server.uri) as client:
+            roles = [{"role": "readWrite", "db": "llm-bench"}]
+            client.admin.command("createUser", "me", pwd=PASSWORD, roles=roles, writeConcern={"w": 1, "j": True})
+        with running(tmp_path, "--auth") as server:
+            place = server.uri.removeprefix("mongodb://")
+
+            def store(user: str, database: str = "llm-bench") -> MongoStore:
+                return MongoStore(Address(uri=Secret(f"mongodb://{user}@{place}/"), database=database))
+
+            for refused in (store(f"me:{PASSWORD}-no"), store(f"me:{PASSWORD}", "another")):
+                with pytest.raises(StoreUnusable, match=r"refuses us \(") as caught:
+                    await refused.open()
+                assert PASSWORD not in str(caught.value)
+            allowed = store(f"me:{PASSWORD}")
+            await allowed.open()
+            assert {state.status for state in await allowed.indexes()} == {"ok"}
+            assert PASSWORD not in allowed.description
+            await allowed.close()
+
+    async def test_without_a_journal(self, tmp_path: Path) -> None:
+        """A server on which nothing survives a crash acknowledges nothing."""
+        with running(tmp_path, "--storageEngine", "ephemeralForTest") as server:
+            store = MongoStore(at(server))
+            await store.open()
+            with pytest.raises(StoreUnusable, match="keeps no journal"):
+                await store.put([envelope(sample())])
+            await store.close()
+
+    async def test_a_replica_set_has_to_agree(self, tmp_path: Path) -> None:
+        """On a replica set a write waits for the majority's journals, and the whole store works there."""
+        with running(tmp_path, "--replSet", "rs0") as server:
+            config = {"_id": "rs0", "members": [{"_id": 0, "host": f"127.0.0.1:{server.port}"}]}
+            with MongoClient[dict[str, Any]](server.uri, directConnection=True) as client:
+                client.admin.command("replSetInitiate", config)
+            store = MongoStore(Address(uri=Secret(f"{server.uri}/?replicaSet=rs0"), database="llm-bench"))
+            await store.open()
+
+            assert str(store.deployment).startswith("replica set: a write counts once a majority")
+            assert store._database().write_concern.document == {"w": "majority", "j": True, "wtimeout": 10_000}
+            verdicts = [one.status for _ in range(2) for one in await store.put([envelope(failure(id="a" * 24))])]
+            assert verdicts == ["stored", "duplicate"]
+            assert [rollup.count for rollup in await store.rollups()] == [1]
+            await store.close()
+
+
+class TestCounting:
+    """Each failure counts once, whatever happens between the steps."""
+
+    @pytest.mark.parametrize(("marked", "noted"), [*itertools.product([True, False], repeat=2)])
+    @pytest.mark.parametrize("again", [True, False])
+    async def test_what_a_killed_program_leaves(
+        self, client: MongoClient[dict[str, Any]], emptied_address: Address, marked: bool, noted: bool, again: bool
+    ) -> None:
+        """Each state that a crash can leave is made good, by a repeat or by the next program's first put."""
+        one, raw = failure(), client[emptied_address.database]
+        store = MongoStore(emptied_address)
+        await store.open()
+        await store.put([envelope(one)])
+        if marked:
+            raw.errors_cloud.update_one({}, {"$set": {"uncounted": True}})
+        if noted:
+            raw.error_rollups.update_one({}, {"$set": {"counting": [ObjectId(one.id)]}})
+        elif marked:
+            raw.error_rollups.delete_many({})
+        await store.close()
+        await store.open()
+
+        await store.put([envelope(one if again else failure())])
+
+        assert [rollup.count for rollup in await store.rollups()] == [1 if again else 2]
+        assert raw.errors_cloud.count_documents({"uncounted": True}) == 0
+        assert [rollup["counting"] for rollup in raw.error_rollups.find()] == [[]]
+        await store.close()
+
+    async def test_several_runners_count_at_once(self, mongod: Mongod) -> None:
+        """Runners that put failures of one kind at the same time, some of them the same, lose and double none."""
+        address = at(mongod)
+        stores = [MongoStore(address) for _ in range(4)]
+        shared = [failure(run_ts=moment(n)) for n in range(20)]
+        for store in stores:
+            await store.open()
+
+        async def put(store: MongoStore) -> None:
+            own = [failure(run_ts=moment(n)) for n in range(10)]
+            for start in range(0, 20, 5):
+                await store.put(envelopes(*shared[start : start + 5], *own[start // 2 : start // 2 + 3]))
+
+        async with anyio.create_task_group() as group:
+            for store in stores:
+                group.start_soon(put, store)
+
+        stored = await stores[0].outcomes(OutcomeQuery(kind="failures"))
+        assert [rollup.count for rollup in await stores[0].rollups()] == [len(stored)]
+        assert len(stored) == len(shared) + 4 * 10
+        for store in stores:
+            await store.close()
+        with MongoClient[dict[str, Any]](mongod.uri) as client:
+            assert client[address.database].error_rollups.count_documents({"counting": []}) == 1
+            client.drop_database(address.database)
+
+    def test_killed_programs(self, mongod: Mongod) -> None:
+        """A program that puts is killed three times, at random: what it acknowledged is there, and counts agree."""
+        address, acknowledged = at(mongod), set[str]()
+        command = [sys.executable, "-c", PUT_FOR_EVER, mongod.uri, address.database]
+        for _ in range(3):
+            with subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True) as process:
+                assert process.stdout is not None
+                lines = (line for line in process.stdout if line.endswith("\n"))  # a kill may cut the last one
+                acknowledged.update(" ".join(next(lines) for _ in range(random.randint(1, 20))).split())
+                process.kill()
+                acknowledged.update(" ".join(lines).split())
+
+        anyio.run(_check_accounts, address, acknowledged)
+        with MongoClient[dict[str, Any]](mongod.uri) as client:
+            client.drop_database(address.database)
+
+
+async def _check_accounts(address: Address, acknowledged: set[str]) -> None:
+    store = MongoStore(address)
+    await store.open()
+    await store.put([envelope(failure())])
+    stored = [outcome.id for outcome in await store.outcomes(OutcomeQuery())]
+    failures = await store.outcomes(OutcomeQuery(kind="failures"))
+    assert acknowledged <= set(stored)
+    assert len(stored) == len(set(stored))
+    assert [rollup.count for rollup in await store.rollups()] == [len(failures)]
+    await store.close()
