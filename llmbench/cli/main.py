@@ -21,6 +21,7 @@ _MODULES = {
     "demo": "llmbench.cli.demo",
     "models": "llmbench.cli.models",
     "results": "llmbench.cli.results",
+    "store": "llmbench.cli.store_copy",
     "config": "llmbench.cli.configuration",
     "calibrate": "llmbench.cli.calibrate",
     "simulate": "llmbench.cli.simulate",
