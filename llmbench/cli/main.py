@@ -23,6 +23,7 @@ _MODULES = {
     "results": "llmbench.cli.results",
     "store": "llmbench.cli.store_copy",
     "config": "llmbench.cli.configuration",
+    "doctor": "llmbench.cli.doctor",
     "calibrate": "llmbench.cli.calibrate",
     "simulate": "llmbench.cli.simulate",
 }

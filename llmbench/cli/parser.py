@@ -171,6 +171,9 @@ def build() -> Parser:
     _results(commands)
     _store(commands)
     _configuration(commands)
+    doctor = _add(commands, "doctor", "check the configuration, the credentials, the store and this machine")
+    _json(doctor)
+    _config(doctor)
     _calibrate(commands)
     _simulate(commands)
     return parser
