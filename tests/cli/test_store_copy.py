@@ -12,6 +12,7 @@ import pytest
 from bson.objectid import ObjectId
 from pymongo import MongoClient
 
+from llmbench.cli import store_copy
 from llmbench.cli.store_copy import Copy
 from llmbench.messages import Envelope
 from llmbench.secrets import Secret
@@ -154,6 +155,22 @@ async def test_an_interrupted_copy_is_completed(tmp_path: Path) -> None:
     for store in (reading, failing, well):
         await store.close()
     assert await contents(SQLiteStore(target)) == await contents(SQLiteStore(source))
+
+
+async def test_progress_is_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On standard error, how much of how many; here without the pause between two notes."""
+    monkeypatch.setattr(store_copy, "_SECONDS_BETWEEN_NOTES", 0.0)
+    await filled(SQLiteStore(tmp_path / "source.db"))
+    source, target = SQLiteStore(tmp_path / "source.db"), SQLiteStore(tmp_path / "target.db")
+    for store in (source, target):
+        await store.open()
+    await Copy(source, target).all()
+    for store in (source, target):
+        await store.close()
+
+    assert capsys.readouterr() == ("", "samples: 7 of 7\nsamples, not published: 3 of 3\nfailures: 5 of 5\n")
 
 
 async def test_a_target_that_is_used_meanwhile(program: Program, variables: dict[str, str]) -> None:
