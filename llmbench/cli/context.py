@@ -51,6 +51,13 @@ async def open_store(config: Config) -> AsyncIterator[Store]:
     if config.store_problems:
         raise CommandError("\n".join(config.store_problems))
     store = _mongo(config, os.environ) if config.store.kind == "mongo" else _sqlite(config)
+    async with opened(store):
+        yield store
+
+
+@asynccontextmanager
+async def opened(store: Store) -> AsyncIterator[Store]:
+    """Open a store and close it at the end. Raises CommandError if it can't be used or does not answer."""
     with store_errors():
         await store.open()
     try:

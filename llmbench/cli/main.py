@@ -21,7 +21,9 @@ _MODULES = {
     "demo": "llmbench.cli.demo",
     "models": "llmbench.cli.models",
     "results": "llmbench.cli.results",
+    "store": "llmbench.cli.store_copy",
     "config": "llmbench.cli.configuration",
+    "doctor": "llmbench.cli.doctor",
     "calibrate": "llmbench.cli.calibrate",
     "simulate": "llmbench.cli.simulate",
 }

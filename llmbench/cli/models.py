@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from llmbench.cli import models_change, models_check, models_show, output
+from llmbench.cli import models_change, models_check, models_lines, models_show, output
 from llmbench.cli.context import load_config, seed_catalogue, with_store
 from llmbench.cli.exits import ExitCode
 from llmbench.cli.models_common import age, check_provider, effective_profile, key_of, no_past, tell_idle_providers
@@ -32,7 +32,12 @@ async def _list(config: Config, store: Store, options: argparse.Namespace) -> in
     enabled = True if options.enabled else False if options.disabled else None
     models = await store.models(provider=options.provider, enabled=enabled)
     if not models:
+        if options.count:
+            _print_count(options, 0)
         output.note(await _nothing(config, store, options))
+        return ExitCode.OK
+    if options.count:
+        _print_count(options, len(models))
         return ExitCode.OK
     pasts = {key_of(past): past for past in await store.history()}
     listed = [(model, pasts.get(key_of(model), no_past(model))) for model in models]
@@ -44,6 +49,13 @@ async def _list(config: Config, store: Store, options: argparse.Namespace) -> in
         output.table(columns, (_listed_row(config, model, past) for model, past in listed), wrap=(1, 2))
         tell_idle_providers(config, models)
     return ExitCode.OK
+
+
+def _print_count(options: argparse.Namespace, count: int) -> None:
+    if options.json:
+        output.json_line({"count": count})
+    else:
+        output.line(str(count))
 
 
 async def _nothing(config: Config, store: Store, options: argparse.Namespace) -> str:
@@ -80,4 +92,6 @@ _ACTIONS: dict[str, Callable[[Config, Store, argparse.Namespace], Awaitable[int]
     "set": models_change.change,
     "enable": models_change.enable,
     "disable": models_change.disable,
+    "export": models_lines.export,
+    "import": models_lines.take,
 }

@@ -169,7 +169,11 @@ def build() -> Parser:
     _demo(commands)
     _models(commands)
     _results(commands)
+    _store(commands)
     _configuration(commands)
+    doctor = _add(commands, "doctor", "check the configuration, the credentials, the store and this machine")
+    _json(doctor)
+    _config(doctor)
     _calibrate(commands)
     _simulate(commands)
     return parser
@@ -210,6 +214,7 @@ def _models(commands: Any) -> None:
     which = listing.add_mutually_exclusive_group()
     which.add_argument("--enabled", action="store_true", help="only enabled models")
     which.add_argument("--disabled", action="store_true", help="only disabled models, with the reason")
+    listing.add_argument("--count", action="store_true", help="only how many there are")
     _one_model(actions, "show", "show one model, its last runs and its errors")
     check = _add(actions, "check", "check the ids of all enabled models against what is known of their providers")
     check.add_argument("--provider", metavar="P", help="only this provider")
@@ -225,6 +230,16 @@ def _models(commands: Any) -> None:
     _one_model(actions, "enable", "measure a model again")
     disable = _one_model(actions, "disable", "measure a model no more; its row and its past stay")
     disable.add_argument("--reason", required=True, metavar="TEXT", help="why, for whoever wonders later")
+    export = _add(actions, "export", "write the catalogue as JSON lines, every field of every row")
+    export.add_argument("--provider", metavar="P", help="only this provider")
+    imports = _add(actions, "import", "add the models of JSON lines; rows that are there stay as they are")
+    imports.add_argument("file", type=path, metavar="FILE", help="as models export writes it; -: standard input")
+    imports.add_argument(
+        "--replace",
+        action="store_true",
+        help="set display_name, profile, region, notes, request of rows that are there",
+    )
+    imports.add_argument("--force", action="store_true", help="whatever the rules say of an id")
     for action in actions.choices.values():
         _json(action)
         _config(action)
@@ -247,6 +262,32 @@ def _results(commands: Any) -> None:
     results.add_argument("--limit", type=up_to(_MOST_OUTCOMES), metavar="N", dest="most", help="at most N outcomes")
     results.add_argument("--json", action="store_true", help="one line of JSON for each outcome, as stored")
     _config(results)
+
+
+def place(text: str) -> Path | str:
+    """Parse the place of a store: the path of an SQLite file, or the name of a variable, of which a str is made."""
+    kind, colon, name = text.partition(":")
+    if colon and kind == "env":
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+            raise argparse.ArgumentTypeError(f"{text!r} names no environment variable: write env:MONGODB_URI")
+        return name
+    if "://" in text:
+        raise argparse.ArgumentTypeError(
+            "a URI may hold a password, which other users could see here: put it into an environment variable and "
+            "write env:MONGODB_URI"
+        )
+    return path(text)
+
+
+def _store(commands: Any) -> None:
+    store = _add(commands, "store", "move what is stored to another store")
+    actions = store.add_subparsers(title="actions", metavar="ACTION", dest="action", required=True)
+    copy = _add(actions, "copy", "copy models, outcomes and counted errors; what is there already is not copied again")
+    copy.epilog = "A place is the path of an SQLite file, or env:MONGODB_URI: the variable that holds the URI."
+    copy.add_argument("source", type=place, metavar="FROM", help="where everything is; nothing there is changed")
+    copy.add_argument("target", type=place, metavar="TO", help="where it shall be, too")
+    _json(copy)
+    _config(copy)
 
 
 def _configuration(commands: Any) -> None:

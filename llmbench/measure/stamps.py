@@ -20,11 +20,11 @@ from typing import NamedTuple, Protocol
 
 from llmbench.measure.loopwatch import LoopWatch, current_watch
 
-_SO_TIMESTAMPNS = 35
+SO_TIMESTAMPNS = 35
 """asm-generic/socket.h; Python's socket module does not name it. The control message has the same number."""
 
 _TIMESPEC = struct.Struct("@ll")
-_ANCILLARY_BYTES = socket.CMSG_SPACE(_TIMESPEC.size)
+ANCILLARY_BYTES = socket.CMSG_SPACE(_TIMESPEC.size)
 _READ_BYTES = 256 * 1024
 """Large reads, so that segments that queued together show up together instead of in slices with one stamp."""
 
@@ -119,7 +119,7 @@ class _Stamping:
         self.anchor: socket.socket | None = None
         if kernel_stamps_available():
             self.anchor = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-            self.anchor.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+            self.anchor.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
             atexit.register(self.anchor.close)
 
 
@@ -147,7 +147,7 @@ class StampedStream:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._kernel = kernel and kernel_stamps_available()
         if self._kernel:
-            sock.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+            sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
         self._sock = sock
         self._receiver: Receiver | None = receiver
         self._loop = asyncio.get_running_loop()
@@ -169,7 +169,7 @@ class StampedStream:
 
     def _readable(self) -> None:
         try:
-            count, ancillary, _flags, _address = self._sock.recvmsg_into((self._buffer,), _ANCILLARY_BYTES)
+            count, ancillary, _flags, _address = self._sock.recvmsg_into((self._buffer,), ANCILLARY_BYTES)
         except (BlockingIOError, InterruptedError):
             return
         except OSError as error:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, Literal, Protocol, TypedDict, Unpack
+from typing import Any, Literal, Protocol, TypedDict, Unpack, get_args
 
 import msgspec
 
@@ -103,6 +103,30 @@ class ErrorRollup(msgspec.Struct, frozen=True, kw_only=True):
     count: int
     sample_messages: list[str]
 
+    def joined_with(self, other: ErrorRollup, most: int) -> ErrorRollup:
+        """Return what the two tell of the same failures, with so many messages at most, the earlier rollup's first."""
+        first, second = (other, self) if other.first_seen <= self.first_seen else (self, other)
+        return msgspec.structs.replace(
+            self,
+            first_seen=first.first_seen,
+            last_seen=max(self.last_seen, other.last_seen),
+            count=max(self.count, other.count),
+            sample_messages=list(dict.fromkeys([*first.sample_messages, *second.sample_messages]))[:most],
+        )
+
+
+Part = Literal["samples", "probes", "failures"]
+"""What a store keeps apart: samples that are published, samples that are not, failures."""
+
+PARTS: tuple[Part, ...] = get_args(Part)
+
+
+class Page(msgspec.Struct, frozen=True):
+    """Some of a part's outcomes, and where the next ones begin: pass ``next`` on, None after the last page."""
+
+    items: list[Envelope]
+    next: Any
+
 
 class Store(Protocol):
     """An outcome store and model catalogue. One object belongs to one event loop; calls may overlap."""
@@ -139,6 +163,14 @@ class Store(Protocol):
         """
         ...
 
+    async def put_model(self, model: Model) -> Model | None:
+        """Add a row just as it is, disabled or not, and return None; or return the row that is in its place.
+
+        In its place is a row of the same provider and id, in this spelling; to an enabled one also an enabled one in
+        another spelling. That row stays as it is.
+        """
+        ...
+
     async def enable_model(self, provider: str, model_id: str) -> Model:
         """Enable it; enabled already is no error. Raises `UnknownModel`."""
         ...
@@ -164,4 +196,19 @@ class Store(Protocol):
 
     async def rollups(self, *, since: datetime | None = None) -> list[ErrorRollup]:
         """Return the error rollups last seen since then, most frequent first."""
+        ...
+
+    async def put_rollup(self, rollup: ErrorRollup) -> bool:
+        """See to it that a rollup tells at least this much, and say whether that changed it.
+
+        The greater count, the earlier ``first_seen`` and the later ``last_seen`` hold: the same twice changes nothing.
+        """
+        ...
+
+    async def page(self, part: Part, *, after: Any = None, size: int) -> Page:
+        """Return at most so many outcomes of a part, in the order of their ids, from where ``after`` says."""
+        ...
+
+    async def counts(self) -> dict[Part, int]:
+        """Return how many outcomes each part has; near enough while others write."""
         ...

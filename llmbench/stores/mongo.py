@@ -9,15 +9,32 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from datetime import datetime
-from typing import NamedTuple, Unpack
+from typing import Any, NamedTuple, Unpack
 
 import anyio
 import anyio.to_thread
 import pymongo
 
 from llmbench.messages import Envelope, Model, Outcome
-from llmbench.stores import mongo_catalog, mongo_client, mongo_counts, mongo_outcomes, mongo_questions, mongo_schema
-from llmbench.stores.base import ErrorRollup, ModelChanges, ModelHistory, OutcomeQuery, StoreError, Verdict
+from llmbench.stores import (
+    mongo_catalog,
+    mongo_client,
+    mongo_counts,
+    mongo_outcomes,
+    mongo_questions,
+    mongo_schema,
+    mongo_transfer,
+)
+from llmbench.stores.base import (
+    ErrorRollup,
+    ModelChanges,
+    ModelHistory,
+    OutcomeQuery,
+    Page,
+    Part,
+    StoreError,
+    Verdict,
+)
 from llmbench.stores.mongo_client import Address, Client, Database, Deployment, Limits, store_errors
 from llmbench.stores.mongo_schema import IndexState
 
@@ -156,6 +173,12 @@ class MongoStore:
         with store_errors(self._address), pymongo.timeout(self._limits.put):
             return await mongo_catalog.add(database, self._limits, model)
 
+    async def put_model(self, model: Model) -> Model | None:
+        """Add a row as it is, or return the one in its place. Raises `ValueError` for one that has no BSON form."""
+        database = self._database()
+        with store_errors(self._address), pymongo.timeout(self._limits.put):
+            return await mongo_catalog.put(database, self._limits, model)
+
     async def enable_model(self, provider: str, model_id: str) -> Model:
         database = self._database()
         with store_errors(self._address), pymongo.timeout(self._limits.put):
@@ -186,6 +209,21 @@ class MongoStore:
         database = self._database()
         with store_errors(self._address):
             return await mongo_questions.rollups(database, self._limits, since)
+
+    async def put_rollup(self, rollup: ErrorRollup) -> bool:
+        database = self._database()
+        with store_errors(self._address), pymongo.timeout(self._limits.put):
+            return await mongo_transfer.put_rollup(database, rollup)
+
+    async def page(self, part: Part, *, after: Any = None, size: int) -> Page:
+        database = self._database()
+        with store_errors(self._address):
+            return await mongo_transfer.page(database, self._limits, part, after, size)
+
+    async def counts(self) -> dict[Part, int]:
+        database = self._database()
+        with store_errors(self._address):
+            return await mongo_transfer.counts(database, self._limits)
 
     def _database(self) -> Database:
         if self._opened is None:

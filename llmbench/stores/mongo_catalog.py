@@ -80,6 +80,29 @@ async def _bring_back(database: Database, row: _Row, new: Model) -> Model | None
     return await _set(database, row, changes, {"enabled": {"$ne": True}})
 
 
+async def put(database: Database, limits: Limits, new: Model) -> Model | None:
+    """Add a row as it is, or return the one in its place; see `llmbench.stores.base.Store.put_model`.
+
+    Two programs that put the same disabled model at the same moment may both add it: no index forbids that.
+    """
+    new = _storable(new)
+    for _ in range(_ATTEMPTS):
+        rows = await _spellings(database, limits, new.provider, new.model_id)
+        found = _likeliest([row for row in rows if _in_place(row.model, new)], new.model_id)
+        if found is not None:
+            return found.model
+        try:
+            await _insert(database, new)
+        except DuplicateKeyError:
+            continue  # another program has just added or enabled one
+        return None
+    raise _contended(new)
+
+
+def _in_place(known: Model, new: Model) -> bool:
+    return known.model_id == new.model_id or (known.enabled and new.enabled)
+
+
 async def enable(database: Database, limits: Limits, provider: str, model_id: str) -> Model:
     """Enable a model. The reason why it was disabled goes, as it holds no longer; the rest of the row stays."""
     for _ in range(_ATTEMPTS):
@@ -149,15 +172,23 @@ def _contended(asked: Model) -> StoreError:
 
 
 async def _find(database: Database, limits: Limits, provider: str, model_id: str) -> _Row | None:
-    """Return the row of a model: of several spellings the enabled one, else the one asked for, else the newest."""
+    return _likeliest(await _spellings(database, limits, provider, model_id), model_id)
+
+
+async def _spellings(database: Database, limits: Limits, provider: str, model_id: str) -> list[_Row]:
+    """Return the rows of a model in whatever spelling, oldest first."""
     cursor = database[MODELS].find(
         {"provider": provider, "model_id": model_id}, collation=ANY_CASE, max_time_ms=limits.question_milliseconds
     )
-    rows = [
+    return [
         _Row(document["_id"], found)
         for document in await cursor.sort("_id", 1).to_list(None)
         if (found := model_of(document))
     ]
+
+
+def _likeliest(rows: list[_Row], model_id: str) -> _Row | None:
+    """Return of several spellings the enabled one, else the one asked for, else the newest."""
     return max(rows, key=lambda row: (row.model.enabled, row.model.model_id == model_id, rows.index(row)), default=None)
 
 

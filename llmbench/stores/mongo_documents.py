@@ -23,7 +23,7 @@ from llmbench.stores.mongo_client import Document
 from llmbench.stores.mongo_schema import FAILURES, PROBES, SAMPLES
 
 T = TypeVar("T", Sample, Failure, Model)
-S = TypeVar("S", bound=Sample | Failure | Model)
+S = TypeVar("S", bound=msgspec.Struct)
 
 UNCOUNTED = "uncounted"
 """A field of a failure that its rollup may not have counted yet; it goes away once it has."""

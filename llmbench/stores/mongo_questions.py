@@ -269,11 +269,12 @@ async def rollups(database: Database, limits: Limits, since: datetime | None) ->
     """Return the rollups last seen since then, most frequent first."""
     seen: Document = {} if since is None else {"last_seen": {"$gte": since}}
     cursor = database[ROLLUPS].find(seen, max_time_ms=limits.question_milliseconds)
-    found = [_rollup(plain(document)) for document in await cursor.to_list(None)]
+    found = [rollup_of(plain(document)) for document in await cursor.to_list(None)]
     return sorted(found, key=lambda one: (-one.count, -one.last_seen.timestamp(), one.fingerprint))
 
 
-def _rollup(document: Mapping[str, Any]) -> ErrorRollup:
+def rollup_of(document: Mapping[str, Any]) -> ErrorRollup:
+    """Return a rollup as far as a document tells it."""
     first, last = (when if isinstance(when := document.get(name), datetime) else None for name in _SEEN)
     count, messages = document.get("count"), document.get("sample_messages")
     return ErrorRollup(

@@ -183,11 +183,11 @@ async def _unmade(database: Database, index: Index, error: OperationFailure) -> 
 async def _reason(database: Database, index: Index, error: OperationFailure) -> str:
     if error.code != DUPLICATE_KEY:
         return f"{(error.details or {}).get('errmsg', error)}"
-    names = "; ".join(await _duplicates(database, index))
+    names = "; ".join(await duplicates(database, index))
     return f"what it would keep unique is there more than once: {names}; nothing was changed: disable or merge them"
 
 
-async def _duplicates(database: Database, index: Index) -> list[str]:
+async def duplicates(database: Database, index: Index) -> list[str]:
     """Return what stands in the way of a unique index, at most ten of it."""
     fields = [name for name, _ in index.keys]
     pipeline: list[Document] = [

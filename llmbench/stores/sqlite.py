@@ -11,14 +11,23 @@ import threading
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TypeVar, Unpack
+from typing import Any, TypeVar, Unpack
 
 import anyio
 import anyio.to_thread
 
 from llmbench.messages import Envelope, Model, Outcome
-from llmbench.stores import sqlite_catalog, sqlite_outcomes
-from llmbench.stores.base import ErrorRollup, ModelChanges, ModelHistory, OutcomeQuery, StoreError, Verdict
+from llmbench.stores import sqlite_catalog, sqlite_outcomes, sqlite_transfer
+from llmbench.stores.base import (
+    ErrorRollup,
+    ModelChanges,
+    ModelHistory,
+    OutcomeQuery,
+    Page,
+    Part,
+    StoreError,
+    Verdict,
+)
 from llmbench.stores.sqlite_schema import checkpoint_from_now_on, connect, identity, leave, store_errors
 
 T = TypeVar("T")
@@ -77,6 +86,10 @@ class SQLiteStore:
         """
         return await self._call(lambda connection: sqlite_catalog.add(connection, model))
 
+    async def put_model(self, model: Model) -> Model | None:
+        """Add a row as it is, or return the one in its place. Raises `ValueError` for one that has no JSON form."""
+        return await self._call(lambda connection: sqlite_catalog.put(connection, model))
+
     async def enable_model(self, provider: str, model_id: str) -> Model:
         return await self._call(lambda connection: sqlite_catalog.enable(connection, provider, model_id))
 
@@ -97,6 +110,15 @@ class SQLiteStore:
 
     async def rollups(self, *, since: datetime | None = None) -> list[ErrorRollup]:
         return await self._call(lambda connection: sqlite_outcomes.rollups(connection, since))
+
+    async def put_rollup(self, rollup: ErrorRollup) -> bool:
+        return await self._call(lambda connection: sqlite_transfer.put_rollup(connection, rollup))
+
+    async def page(self, part: Part, *, after: Any = None, size: int) -> Page:
+        return await self._call(lambda connection: sqlite_transfer.page(connection, part, after, size))
+
+    async def counts(self) -> dict[Part, int]:
+        return await self._call(sqlite_transfer.counts)
 
     async def _call(self, work: Callable[[sqlite3.Connection], T]) -> T:
         return await self._in_thread(lambda: self._with_connection(work))

@@ -23,6 +23,12 @@ SELECT rowid, document FROM models WHERE provider = :provider AND model_id = :mo
 ORDER BY enabled DESC, model_id = :model_id COLLATE BINARY DESC, rowid DESC LIMIT 1
 """
 
+_IN_PLACE = """
+SELECT document FROM models WHERE provider = :provider AND model_id = :model_id
+AND (model_id = :model_id COLLATE BINARY OR (enabled AND :enabled))
+ORDER BY model_id = :model_id COLLATE BINARY DESC, enabled DESC, rowid DESC LIMIT 1
+"""
+
 _NOT_DISABLED: dict[str, Any] = {
     "disabled_reason": None,
     "disabled_at": None,
@@ -72,6 +78,17 @@ def _merged(existing: Model, new: Model) -> Model:
     kept = {"provider": existing.provider, "created_at": existing.created_at}
     cleared = _NOT_DISABLED if new.enabled else {}
     return msgspec.structs.replace(existing, **{**said, **kept, **cleared})
+
+
+def put(connection: sqlite3.Connection, new: Model) -> Model | None:
+    """Add a row as it is, or return the one in its place; see `llmbench.stores.base.Store.put_model`."""
+    with transaction(connection, "IMMEDIATE"):
+        names = {"provider": new.provider, "model_id": new.model_id, "enabled": new.enabled}
+        if found := connection.execute(_IN_PLACE, names).fetchone():
+            there: Model = _decoder.decode(found[0])
+            return there
+        _insert(connection, new)
+        return None
 
 
 def enable(connection: sqlite3.Connection, provider: str, model_id: str) -> Model:

@@ -17,7 +17,7 @@ from llmbench.stores.sqlite_schema import transaction
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-_SAMPLE_MESSAGES = 3
+SAMPLE_MESSAGES = 3
 
 _FIND = "SELECT digest FROM samples WHERE id = :id UNION ALL SELECT digest FROM failures WHERE id = :id"
 
@@ -162,7 +162,7 @@ def _count(connection: sqlite3.Connection, failure: Failure) -> None:
         "SELECT sample_messages FROM error_rollups WHERE fingerprint = ?", (failure.fingerprint,)
     ).fetchone()
     messages: list[str] = msgspec.json.decode(known[0], type=list[str]) if known else []
-    if failure.message not in messages and len(messages) < _SAMPLE_MESSAGES:
+    if failure.message not in messages and len(messages) < SAMPLE_MESSAGES:
         messages.append(failure.message)
     values = msgspec.structs.asdict(failure)
     values.update(ts=microseconds(failure.ts), sample_messages=msgspec.json.encode(messages).decode())
@@ -172,10 +172,11 @@ def _count(connection: sqlite3.Connection, failure: Failure) -> None:
 def rollups(connection: sqlite3.Connection, since: datetime | None) -> list[ErrorRollup]:
     """Return the rollups last seen since then, most frequent first."""
     rows = connection.execute(_ROLLUPS, {"since": _BEFORE_ALL if since is None else microseconds(since)})
-    return [_rollup(row) for row in rows]
+    return [read_rollup(row) for row in rows]
 
 
-def _rollup(row: tuple[Any, ...]) -> ErrorRollup:
+def read_rollup(row: tuple[Any, ...]) -> ErrorRollup:
+    """Return the rollup in a row of all its columns, in the order of `ErrorRollup`."""
     fingerprint, provider, model_name, stage, error_kind, first_seen, last_seen, count, messages = row
     return ErrorRollup(
         fingerprint=fingerprint,
@@ -236,7 +237,8 @@ def outcomes(connection: sqlite3.Connection, query: OutcomeQuery) -> list[Outcom
         "model": query.model,
         "limit": -1 if query.limit is None else query.limit,
     }
-    return [_outcome(*row) for row in connection.execute(_outcomes_sql(query), values)]
+    rows = connection.execute(_outcomes_sql(query), values)
+    return [read_outcome(table, key, document) for table, key, document, _run_ts in rows]
 
 
 def _outcomes_sql(query: OutcomeQuery) -> str:
@@ -254,7 +256,8 @@ def _outcomes_sql(query: OutcomeQuery) -> str:
     return " UNION ALL ".join(selects) + " ORDER BY run_ts DESC LIMIT :limit"
 
 
-def _outcome(table: str, outcome_id: str, document: str, _run_ts: int) -> Outcome:
+def read_outcome(table: str, outcome_id: str, document: str) -> Outcome:
+    """Return a stored outcome. Raises `StoreError` if it can't be read."""
     try:
         outcome: Outcome = _DECODERS[table].decode(document)
     except msgspec.DecodeError as error:

@@ -126,10 +126,21 @@ def check(path: Path, busy_timeout: float = 5.0) -> None:
             _check_folder(path)
             return
         _check_place(path)
-        # Without a log beside it, nobody has the file open; "immutable" then keeps SQLite from making a log.
-        way = "mode=ro" if path.with_name(f"{path.name}-wal").exists() else "immutable=1"
-        with closing(sqlite3.connect(f"{path.as_uri()}?{way}", uri=True, timeout=busy_timeout)) as connection:
+        with closing(_reading(path, busy_timeout)) as connection:
             _refuse_unknown(connection, path)
+
+
+@contextmanager
+def reading(path: Path, busy_timeout: float = 5.0) -> Iterator[sqlite3.Connection]:
+    """Connect to a file that is there, to look at it; nothing is made or changed. Raises like `check`."""
+    with errors_of_opening(path), closing(_reading(path.resolve(), busy_timeout)) as connection:
+        yield connection
+
+
+def _reading(path: Path, busy_timeout: float) -> sqlite3.Connection:
+    # Without a log beside it, nobody has the file open; "immutable" then keeps SQLite from making a log.
+    way = "mode=ro" if path.with_name(f"{path.name}-wal").exists() else "immutable=1"
+    return sqlite3.connect(f"{path.as_uri()}?{way}", uri=True, timeout=busy_timeout)
 
 
 def _check_folder(path: Path) -> None:

@@ -102,11 +102,10 @@ class Program:
             [*command, *map(str, arguments)],
             cwd=self.home,
             env=self.environment(),
-            stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             encoding="utf-8",
-            **options,
+            **{"stdin": subprocess.DEVNULL} | options,
         )
         with process:
             try:

@@ -119,7 +119,7 @@ async def test_without_the_kernels_stamps_all_is_on_the_user_clock(monkeypatch: 
     inbox = Inbox()
     with tcp_pair() as (ours, peer):
         stream = StampedStream(ours, inbox)
-        asked = ours.getsockopt(socket.SOL_SOCKET, stamps._SO_TIMESTAMPNS)
+        asked = ours.getsockopt(socket.SOL_SOCKET, stamps.SO_TIMESTAMPNS)
         peer.send(b"hello")
         await inbox.count(1)
         stream.close()

@@ -12,10 +12,11 @@ from llmbench.stores.base import Store
 from tests.stores.contract_models import ModelsContract
 from tests.stores.contract_outcomes import PutContract, RollupContract
 from tests.stores.contract_questions import HistoryContract, OutcomesContract
+from tests.stores.contract_transfer import TransferContract
 
 Backing = Callable[[], Store]
 """Makes one more store, not opened yet, on the same place as the others that it made."""
 
 
-class StoreContract(PutContract, RollupContract, OutcomesContract, HistoryContract, ModelsContract):
+class StoreContract(PutContract, RollupContract, OutcomesContract, HistoryContract, ModelsContract, TransferContract):
     """The whole of it. A store that can't do a part, by its nature, takes the other parts as its bases."""

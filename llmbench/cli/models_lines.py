@@ -1,0 +1,182 @@
+"""`llmbench models export` and `import`: the catalogue as JSON lines, one row each, all its fields."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import msgspec
+
+from llmbench.cli import output
+from llmbench.cli.context import seed_catalogue
+from llmbench.cli.exits import CommandError, ExitCode
+from llmbench.cli.models_change import FORCED
+from llmbench.cli.models_common import check_profile, check_provider, finding_of, sentence
+from llmbench.config import Config
+from llmbench.config.check import check_text
+from llmbench.config.tables import ModelId
+from llmbench.messages import Model
+from llmbench.stores.base import ModelChanges, Store, UnknownModel
+
+Status = Literal["added", "exists", "replaced", "unchanged", "refused"]
+
+_FIELDS = [field.encode_name for field in msgspec.structs.fields(Model)]
+_SETTABLE = ModelChanges.__annotations__.keys()
+_TOLD: dict[Status, str] = {
+    "added": "added",
+    "exists": "is there already and stays as it is",
+    "replaced": "changed",
+    "unchanged": "is as the line says",
+    "refused": "refused",
+}
+
+
+class LineError(Exception):
+    """A line that can't be taken, and why."""
+
+
+class Line(msgspec.Struct, frozen=True, kw_only=True):
+    """A line that says something of a model. ``said`` are the fields that it names."""
+
+    model: Model
+    said: frozenset[str]
+
+
+class LineVerdict(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What became of a line; lines are counted from 1."""
+
+    line: int
+    status: Status
+    provider: str | None = None
+    model_id: str | None = None
+    reason: str | None = None
+
+
+async def export(config: Config, store: Store, options: argparse.Namespace) -> int:
+    """Write the rows, ordered by provider and id; fields that are not set are left out."""
+    await seed_catalogue(config, store)
+    models = await store.models(provider=options.provider)
+    if not models and options.provider is not None:
+        check_provider(config, options.provider)
+    for model in models:
+        output.json_line(model)
+    return ExitCode.OK
+
+
+async def take(config: Config, store: Store, options: argparse.Namespace) -> int:
+    """Take lines one after the other, each on its own account; UNHEALTHY if one was refused."""
+    counts: Counter[Status] = Counter()
+    for number, line in _lines(options.file):
+        verdict = await _verdict(config, store, options, number, line)
+        counts[verdict.status] += 1
+        _tell(options, verdict)
+    told = ", ".join(f"{count} {status}" for status, count in counts.items()) or "no line with a model in it"
+    output.note(f"{told} ({_name(options.file)})")
+    return ExitCode.UNHEALTHY if counts["refused"] else ExitCode.OK
+
+
+def _name(path: Path) -> str:
+    return "standard input" if str(path) == "-" else f"'{path}'"
+
+
+def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Return the lines that are not blank, with their numbers. Raises CommandError if the file can't be read."""
+    for number, line in enumerate(_read(path).split(b"\n"), 1):
+        content = line.removeprefix(b"\xef\xbb\xbf").strip() if number == 1 else line.strip()
+        if content:
+            yield number, content
+
+
+def _read(path: Path) -> bytes:
+    if str(path) == "-" and sys.stdin is None:
+        raise CommandError("standard input can't be read: it is closed")
+    try:
+        return sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
+    except OSError as error:
+        raise CommandError(f"{_name(path)} can't be read: {error.strerror}; name a file of JSON lines") from error
+
+
+async def _verdict(
+    config: Config, store: Store, options: argparse.Namespace, number: int, content: bytes
+) -> LineVerdict:
+    named: dict[str, Any] = {}
+    try:
+        line = _decoded(content, named)
+        _check(config, line.model, force=options.force)
+        status = await _put(store, line, replace=options.replace)
+    except LineError as error:
+        return LineVerdict(line=number, status="refused", reason=str(error), **named)
+    return LineVerdict(line=number, status=status, **named)
+
+
+def _decoded(content: bytes, named: dict[str, Any]) -> Line:
+    """Return what a line says, and tell in ``named`` which model as soon as that is known. Raises LineError."""
+    try:
+        said = msgspec.json.decode(content, type=dict[str, Any])
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        raise LineError(f"is no JSON object ({error}): write a model on each line, as models export does") from error
+    named.update({name: said[name] for name in ("provider", "model_id") if isinstance(said.get(name), str)})
+    if unknown := [name for name in said if name not in _FIELDS]:
+        raise LineError(f"has a field {unknown[0]!r:.80}, which no model has: take it out")
+    usual = {"enabled": True, "deprecated": False, "created_at": datetime.now(UTC)}
+    try:
+        return Line(model=msgspec.convert({**usual, **said}, Model), said=frozenset(said))
+    except msgspec.ValidationError as error:
+        raise LineError(f"does not describe a model: {error}") from error
+
+
+def _check(config: Config, model: Model, *, force: bool) -> None:
+    """Hold a model that would be measured to what `models add` holds it to. Raises LineError."""
+    if not model.provider or "/" in model.provider:
+        raise LineError("names no provider")
+    if (wrong := check_text(model.model_id, ModelId)[1]) is not None:
+        raise LineError(f"has an id that {wrong}")
+    if not model.enabled:
+        return
+    try:
+        check_provider(config, model.provider)
+        if model.profile is not None:
+            check_profile(config, model.profile)
+    except CommandError as error:
+        raise LineError(str(error)) from error
+    finding = finding_of(config, model)
+    if finding is not None and not force and not (model.notes or "").startswith(FORCED):
+        raise LineError(f"{sentence(model, finding)}, or import it all the same with --force")
+
+
+async def _put(store: Store, line: Line, *, replace: bool) -> Status:
+    """Add a model, or leave what there is of it, but for the fields that a person sets. Raises LineError."""
+    model = line.model
+    try:
+        known = await _known(store, model) or await store.put_model(model)
+        if known is None:
+            return "added"
+        if not replace:
+            return "exists"
+        changes = cast("ModelChanges", {name: getattr(model, name) for name in _SETTABLE & line.said})
+        changed = await store.change_model(known.provider, known.model_id, **changes)
+    except ValueError as error:
+        raise LineError(f"can't be stored: {error}") from error
+    return "unchanged" if changed == known else "replaced"
+
+
+async def _known(store: Store, model: Model) -> Model | None:
+    """Return the row of a model in any spelling, disabled or not."""
+    try:
+        return await store.model(model.provider, model.model_id)
+    except UnknownModel:
+        return None
+
+
+def _tell(options: argparse.Namespace, verdict: LineVerdict) -> None:
+    if options.json:
+        output.json_line(verdict)
+        return
+    name = f" {verdict.provider or '?'}/{verdict.model_id}" if verdict.model_id else ""
+    reason = f": {verdict.reason}" if verdict.reason else ""
+    output.line(f"line {verdict.line}:{name} {_TOLD[verdict.status]}{reason}")

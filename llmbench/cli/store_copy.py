@@ -1,0 +1,197 @@
+"""`llmbench store copy`: everything from one store into another, as often as it takes.
+
+Nothing is marked as copied anywhere: whatever is there already is recognised by its id, so a copy that was interrupted
+is completed by the same command.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import anyio
+import msgspec
+
+from llmbench.cli import output
+from llmbench.cli.context import load_config, mongo_address, opened, store_errors
+from llmbench.cli.exits import CommandError, ExitCode
+from llmbench.config import Config
+from llmbench.error_text import fingerprint
+from llmbench.messages import Envelope, Failure
+from llmbench.stores.base import PARTS, Part, Store, Verdict
+
+Place = Path | str
+"""The path of an SQLite file, or the name of the variable that holds a MongoDB URI."""
+
+_BATCH = 500
+_SECONDS_BETWEEN_NOTES = 5.0
+_REASONS = 20
+"""So many refusals are told one by one."""
+
+_NAMES: dict[Part, str] = {"samples": "samples", "probes": "samples, not published", "failures": "failures"}
+
+
+class Copied(msgspec.Struct, kw_only=True):
+    """What became of one sort of document. ``target`` is how many of it the target has at the end."""
+
+    what: str
+    read: int = 0
+    added: int = 0
+    there_already: int = 0
+    refused: int = 0
+    target: int = 0
+
+
+def run(options: argparse.Namespace) -> int:
+    config = load_config(options.config)
+    _check_places(options.source, options.target)
+    found = anyio.run(_copy_all, config, options.source, options.target)
+    if options.json:
+        for one in found:
+            output.json_line(one)
+    else:
+        _print(found)
+    return ExitCode.UNHEALTHY if any(one.refused for one in found) else ExitCode.OK
+
+
+def _check_places(source: Place, target: Place) -> None:
+    if isinstance(source, str) and isinstance(target, str):
+        raise CommandError(
+            "FROM and TO are both MongoDB: mongodump and mongorestore copy databases as they are, with all their fields"
+        )
+    if isinstance(source, Path) and not source.exists():
+        raise CommandError(f"FROM is '{source}', which does not exist: name an SQLite file of llmbench")
+    if isinstance(source, Path) and isinstance(target, Path) and target.exists() and source.samefile(target):
+        raise CommandError(f"FROM and TO are the same file, '{source}': name another place to copy to")
+
+
+async def _copy_all(config: Config, source: Place, target: Place) -> list[Copied]:
+    async with AsyncExitStack() as stack:
+        stores = [await stack.enter_async_context(_at(config, place)) for place in (source, target)]
+        output.note(f"copying from {stores[0].description} to {stores[1].description}")
+        try:
+            with store_errors():
+                return await Copy(*stores).all()
+        except CommandError:
+            output.note("what was copied until now stays; the same command once more does the rest")
+            raise
+
+
+@asynccontextmanager
+async def _at(config: Config, place: Place) -> AsyncIterator[Store]:
+    store: Store
+    if isinstance(place, Path):
+        from llmbench.stores.sqlite import SQLiteStore
+
+        store = SQLiteStore(place)
+    else:
+        from llmbench.stores.mongo import MongoStore
+
+        table = msgspec.structs.replace(config.store.mongo, uri_env=place)
+        chosen = msgspec.structs.replace(config, store=msgspec.structs.replace(config.store, mongo=table))
+        store = MongoStore(mongo_address(chosen, os.environ))
+    async with opened(store):
+        yield store
+
+
+class Copy:
+    """One copy from one open store to another."""
+
+    def __init__(self, source: Store, target: Store) -> None:
+        self._source = source
+        self._target = target
+        self._told = time.monotonic()
+        self._reasons = 0
+
+    async def all(self) -> list[Copied]:
+        """Copy everything, failures before rollups: storing a failure counts it."""
+        totals = await self._source.counts()
+        found = [await self._models(), *[await self._part(part, totals[part]) for part in PARTS], await self._rollups()]
+        if self._reasons > _REASONS:
+            output.note(f"and {self._reasons - _REASONS} more were refused")
+        return found
+
+    async def _models(self) -> Copied:
+        done = Copied(what="models")
+        # Of several rows of one spelling the enabled one is the model.
+        for model in sorted(await self._source.models(), key=lambda model: not model.enabled):
+            done.read += 1
+            try:
+                there = await self._target.put_model(model)
+            except ValueError as error:
+                done.refused += 1
+                self._refused(f"{model.provider}/{model.model_id}", str(error))
+                continue
+            done.added += there is None
+            done.there_already += there is not None
+        done.target = len(await self._target.models())
+        return done
+
+    async def _part(self, part: Part, total: int) -> Copied:
+        done = Copied(what=_NAMES[part])
+        after = None
+        while True:
+            page = await self._source.page(part, after=after, size=_BATCH)
+            self._add(done, await self._target.put([_whole(item) for item in page.items]))
+            self._progress(done, total)
+            after = page.next
+            if after is None:
+                break
+        done.target = (await self._target.counts())[part]
+        return done
+
+    def _add(self, done: Copied, verdicts: Sequence[Verdict]) -> None:
+        counts = Counter(verdict.status for verdict in verdicts)
+        done.read += len(verdicts)
+        done.added += counts["stored"]
+        done.there_already += counts["duplicate"]
+        done.refused += counts["conflict"] + counts["rejected"]
+        for verdict in verdicts:
+            if not verdict.acknowledged:
+                self._refused(verdict.id, verdict.reason or verdict.status)
+
+    async def _rollups(self) -> Copied:
+        done = Copied(what="counted errors")
+        known = {rollup.fingerprint for rollup in await self._target.rollups()}
+        for rollup in await self._source.rollups():
+            if not rollup.fingerprint:
+                continue  # of an earlier writer, who had none: nothing could be added to it
+            changed = await self._target.put_rollup(rollup)
+            done.read += 1
+            done.added += changed and rollup.fingerprint not in known
+            done.there_already += not changed or rollup.fingerprint in known
+        done.target = len(await self._target.rollups())
+        return done
+
+    def _refused(self, name: str, reason: str) -> None:
+        self._reasons += 1
+        if self._reasons <= _REASONS:
+            output.note(f"refused: {name}: {reason}")
+
+    def _progress(self, done: Copied, total: int) -> None:
+        now = time.monotonic()
+        if now - self._told >= _SECONDS_BETWEEN_NOTES:
+            self._told = now
+            output.note(f"{done.what}: {done.read} of {max(total, done.read)}")
+
+
+def _whole(item: Envelope) -> Envelope:
+    """Give a failure of an earlier writer the fingerprint that it lacks, by which it is counted."""
+    failure = item.outcome
+    if not isinstance(failure, Failure) or failure.fingerprint:
+        return item
+    made = fingerprint(
+        failure.provider, failure.model_name, failure.stage, failure.error_kind, failure.normalized_message
+    )
+    return msgspec.structs.replace(item, outcome=msgspec.structs.replace(failure, fingerprint=made))
+
+
+def _print(found: Sequence[Copied]) -> None:
+    columns = ("what", "read", "added", "there already", "refused", "in TO now")
+    rows = [tuple(str(value) for value in msgspec.structs.astuple(one)) for one in found]
+    output.table(columns, rows, right=(1, 2, 3, 4, 5), wrap=0)

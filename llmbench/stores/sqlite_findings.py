@@ -1,0 +1,81 @@
+"""A check of the embedded store's file. Nothing is made and nothing is changed."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+from llmbench.stores import sqlite_schema
+from llmbench.stores.findings import Finding, fail, ok, warn
+
+_DUPLICATES = """
+SELECT provider || '/' || model_id FROM models WHERE enabled GROUP BY provider, model_id HAVING count(*) > 1 LIMIT 10
+"""
+
+_WAL = b"\2\2"
+"""Bytes 18 and 19 of the file: the versions that writing and reading it take. Only the header tells when the file is
+opened as immutable (https://www.sqlite.org/fileformat2.html)."""
+
+_MEGABYTE = 1_000_000
+_FAULTS = 5
+
+
+def findings(path: Path) -> list[Finding]:
+    """Return what is to be said of the file. Raises `StoreUnusable` or `StoreError` if it can't be looked at."""
+    sqlite_schema.check(path)
+    if not path.exists():
+        return [ok("store", f"SQLite file {path} is not there yet: it is made when llmbench first needs it")]
+    about = [_size(path), _journal(path)]
+    with sqlite_schema.reading(path) as connection:
+        return [*about, _version(connection), *_tables(connection)]
+
+
+def _size(path: Path) -> Finding:
+    file = path.resolve()
+    log = file.with_name(f"{file.name}-wal")
+    beside = f", its log {_megabytes(log)}" if log.exists() else ""
+    return ok("store", f"SQLite file {path}: {_megabytes(file)}{beside}; SQLite {sqlite3.sqlite_version}")
+
+
+def _megabytes(path: Path) -> str:
+    return f"{path.stat().st_size / _MEGABYTE:.1f} MB"
+
+
+def _version(connection: sqlite3.Connection) -> Finding:
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version < sqlite_schema.SCHEMA_VERSION:
+        return ok("schema", f"version {version}; the next command brings it to {sqlite_schema.SCHEMA_VERSION}")
+    return ok("schema", f"version {version}")
+
+
+def _journal(path: Path) -> Finding:
+    with path.open("rb") as file:
+        header = file.read(20)
+    if header[18:20] == _WAL:
+        return ok("journal", "write-ahead log, synchronised with each commit")
+    return warn("journal", "no write-ahead log", "nothing: llmbench switches to one with its next command")
+
+
+def _tables(connection: sqlite3.Connection) -> Iterator[Finding]:
+    faults = _faults(connection)
+    if faults != ["ok"]:
+        yield fail("integrity", "; ".join(faults), "stop the engine and restore a backup")
+        return
+    yield ok("integrity", "PRAGMA quick_check found nothing")
+    if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'models'").fetchone():
+        return
+    names = [name for (name,) in connection.execute(_DUPLICATES)]
+    if names:
+        yield fail("duplicates", f"enabled more than once: {', '.join(names)}", "restore a backup")
+    else:
+        yield ok("duplicates", "no model is enabled twice")
+
+
+def _faults(connection: sqlite3.Connection) -> list[str]:
+    try:
+        return [fault for (fault,) in connection.execute(f"PRAGMA quick_check({_FAULTS})")]
+    except sqlite3.DatabaseError as error:
+        if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_CORRUPT:
+            raise
+        return [str(error)]  # damaged so much that it can't even be checked

@@ -1,0 +1,248 @@
+"""`llmbench store copy`: everything from SQLite to MongoDB and back, as often as it takes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from bson.objectid import ObjectId
+from pymongo import MongoClient
+
+from llmbench.cli import store_copy
+from llmbench.cli.store_copy import Copy
+from llmbench.messages import Envelope
+from llmbench.secrets import Secret
+from llmbench.stores.base import PARTS, ErrorRollup, Store, StoreError, Verdict
+from llmbench.stores.mongo import MongoStore
+from llmbench.stores.mongo_client import Address
+from llmbench.stores.sqlite import SQLiteStore
+from tests.cli.conftest import Program, Result
+from tests.stores.contract_models import full
+from tests.stores.documents import envelope, failure, model, moment, sample
+from tests.stores.mongod import Mongod
+
+EVERYTHING = [
+    *(envelope(sample(run_ts=moment(n))) for n in range(7)),
+    *(envelope(sample(run_ts=moment(n), sample_role="bench"), publish=False) for n in range(3)),
+    *(envelope(failure(run_ts=moment(n), message=f"m{n}")) for n in range(5)),
+]
+MODELS = [model(), full("gpt-4o"), model("GPT-4o"), model("llama-3", provider="groq")]
+OLDER = ErrorRollup(
+    fingerprint="0" * 64,
+    provider="groq",
+    model_name="gone",
+    stage="connect",
+    error_kind="network",
+    first_seen=moment(-9),
+    last_seen=moment(-8),
+    count=12,
+    sample_messages=["refused"],
+)
+"""A count whose failures are not there any more."""
+
+
+@pytest.fixture
+def variables(mongod: Mongod) -> Iterator[dict[str, str]]:
+    """The variables of a database of its own."""
+    name = f"llm-bench-{ObjectId()}"
+    yield {"MONGODB_URI": mongod.uri, "MONGODB_DB": name}
+    with MongoClient[dict[str, Any]](mongod.uri) as client:
+        client.drop_database(name)
+
+
+def mongo(variables: dict[str, str]) -> MongoStore:
+    return MongoStore(Address(uri=Secret(variables["MONGODB_URI"]), database=variables["MONGODB_DB"]))
+
+
+async def filled(store: Store) -> None:
+    await store.open()
+    assert all(verdict.status == "stored" for verdict in await store.put(EVERYTHING))
+    for one in MODELS:
+        assert await store.put_model(one) is None
+    await store.put_rollup(OLDER)
+    await store.close()
+
+
+async def contents(store: Store) -> list[Any]:
+    """Return all that a store has."""
+    await store.open()
+    try:
+        outcomes = [item for part in PARTS for item in (await store.page(part, size=1000)).items]
+        # Two spellings of a model are in no order.
+        return [outcomes, sorted(await store.models(), key=lambda one: one.model_id), await store.rollups()]
+    finally:
+        await store.close()
+
+
+def told(result: Result) -> dict[str, list[int]]:
+    """Return of each sort what was read, added, there already, refused, and is there now."""
+    found = [json.loads(line) for line in result.lines()]
+    return {one.pop("what"): list(one.values()) for one in found}
+
+
+async def test_there_and_back(program: Program, variables: dict[str, str]) -> None:
+    """Through MongoDB into a second file: everything is in all three places, and each command tells its counts."""
+    first, second = program.home / "first.db", program.home / "second.db"
+    await filled(SQLiteStore(first))
+    whole = await contents(SQLiteStore(first))
+
+    there = program.ok("store", "copy", first, "env:MONGODB_URI", "--json", env=variables)
+    back = program.ok("store", "copy", "env:MONGODB_URI", second, "--json", env=variables)
+
+    assert await contents(mongo(variables)) == whole
+    assert await contents(SQLiteStore(second)) == whole
+    assert told(there) == {
+        "models": [4, 4, 0, 0, 4],
+        "samples": [7, 7, 0, 0, 7],
+        "samples, not published": [3, 3, 0, 0, 3],
+        "failures": [5, 5, 0, 0, 5],
+        "counted errors": [2, 1, 1, 0, 2],
+    }
+    assert told(back) == told(there)
+    assert there.err.startswith(f"copying from SQLite file {first} to MongoDB database ")
+
+
+async def test_twice_adds_nothing(program: Program, variables: dict[str, str]) -> None:
+    """Everything is recognised, and what is in the target does not change."""
+    source = program.home / "source.db"
+    await filled(SQLiteStore(source))
+    program.ok("store", "copy", source, "env:MONGODB_URI", env=variables)
+    before = await contents(mongo(variables))
+
+    again = program.ok("store", "copy", source, "env:MONGODB_URI", env=variables)
+
+    assert await contents(mongo(variables)) == before
+    cells = [[cell.strip() for cell in line.split("  ") if cell.strip()] for line in again.lines()[2:]]
+    assert cells == [
+        ["models", "4", "0", "4", "0", "4"],
+        ["samples", "7", "0", "7", "0", "7"],
+        ["samples, not published", "3", "0", "3", "0", "3"],
+        ["failures", "5", "0", "5", "0", "5"],
+        ["counted errors", "2", "0", "2", "0", "2"],
+    ]
+
+
+class Failing(SQLiteStore):
+    """A store that is gone after so many batches."""
+
+    batches = 2
+
+    async def put(self, items: Sequence[Envelope]) -> list[Verdict]:
+        if self.batches == 0:
+            raise StoreError("the disk is full")
+        self.batches -= 1
+        return await super().put(items)
+
+
+async def test_an_interrupted_copy_is_completed(tmp_path: Path) -> None:
+    """What was copied before the target failed stays; another copy does the rest."""
+    source, target = tmp_path / "source.db", tmp_path / "target.db"
+    await filled(SQLiteStore(source))
+    reading, failing, well = SQLiteStore(source), Failing(target), SQLiteStore(target)
+    for store in (reading, failing, well):
+        await store.open()
+
+    with pytest.raises(StoreError, match="the disk is full"):
+        await Copy(reading, failing).all()
+    assert await well.counts() == {"samples": 7, "probes": 3, "failures": 0}
+    found = {one.what: one for one in await Copy(reading, well).all()}
+
+    assert (found["samples"].there_already, found["failures"].added) == (7, 5)
+    for store in (reading, failing, well):
+        await store.close()
+    assert await contents(SQLiteStore(target)) == await contents(SQLiteStore(source))
+
+
+async def test_progress_is_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On standard error, how much of how many; here without the pause between two notes."""
+    monkeypatch.setattr(store_copy, "_SECONDS_BETWEEN_NOTES", 0.0)
+    await filled(SQLiteStore(tmp_path / "source.db"))
+    source, target = SQLiteStore(tmp_path / "source.db"), SQLiteStore(tmp_path / "target.db")
+    for store in (source, target):
+        await store.open()
+    await Copy(source, target).all()
+    for store in (source, target):
+        await store.close()
+
+    assert capsys.readouterr() == ("", "samples: 7 of 7\nsamples, not published: 3 of 3\nfailures: 5 of 5\n")
+
+
+async def test_a_target_that_is_used_meanwhile(program: Program, variables: dict[str, str]) -> None:
+    """Its own rows stay; a model that it has is left as it is; a conflict is told, and the exit code is 1."""
+    source = program.home / "source.db"
+    await filled(SQLiteStore(source))
+    own = envelope(sample(model_name="its-own"))
+    other = envelope(sample(id=EVERYTHING[0].outcome.id, model_name="other"))
+    store = mongo(variables)
+    await store.open()
+    await store.put([own, other])
+    await store.add_model(model(notes="its own"))
+    await store.close()
+
+    result = program.run("store", "copy", source, "env:MONGODB_URI", "--json", env=variables)
+
+    assert result.code == 1
+    assert told(result)["samples"] == [7, 6, 0, 1, 8]
+    assert told(result)["models"] == [4, 3, 1, 0, 4]
+    assert f"refused: {other.outcome.id}: " in result.err
+    outcomes, models, _ = await contents(mongo(variables))
+    assert own in outcomes
+    assert other in outcomes
+    assert model(notes="its own") in models
+
+
+async def test_documents_of_earlier_writers(program: Program, variables: dict[str, str]) -> None:
+    """They come along with what they have, whatever their keys are; their failures are counted one by one."""
+    with MongoClient[dict[str, Any]](variables["MONGODB_URI"]) as client:
+        database = client[variables["MONGODB_DB"]]
+        for key in (ObjectId(), "2024-11-03", 17):
+            named = {"_id": key, "provider": "groq", "model_name": "llama"}
+            database.metrics_cloud_v2.insert_one({**named, "run_ts": moment(), "tokens_per_second": 9.5})
+        for n, message in enumerate(("no", "no", "never")):
+            failed = {"provider": "groq", "model_name": "llama", "ts": moment() + timedelta(days=n)}
+            database.errors_cloud.insert_one({**failed, "stage": "connect", "message": message})
+
+    target = program.home / "target.db"
+    result = program.ok("store", "copy", "env:MONGODB_URI", target, "--json", env=variables)
+
+    assert [told(result)[name][1] for name in ("samples", "failures", "counted errors")] == [3, 3, 0]
+    _, _, rollups = await contents(SQLiteStore(target))
+    assert [(one.count, one.sample_messages, len(one.fingerprint)) for one in rollups] == [
+        (2, ["no"], 64),
+        (1, ["never"], 64),
+    ]
+
+
+def test_what_can_not_be_copied(program: Program, variables: dict[str, str]) -> None:
+    """The same place twice, a place that is not there, two MongoDBs, a URI on the command line."""
+    program.store()
+    (program.home / "link.db").symlink_to(program.database)
+
+    same = program.refused("store", "copy", program.database, "link.db")
+    assert same == f"FROM and TO are the same file, '{program.database}': name another place to copy to"
+    absent = program.refused("store", "copy", "absent.db", "new.db")
+    assert absent.startswith("FROM is 'absent.db', which does not exist")
+    assert not (program.home / "new.db").exists()
+    both = program.refused("store", "copy", "env:MONGODB_URI", "env:MONGODB_URI", env=variables)
+    assert "mongodump" in both
+    uri = program.refused("store", "copy", "mongodb://me:hunter2@db/", "new.db")
+    assert "hunter2" not in uri
+    assert "write env:MONGODB_URI" in uri
+    assert "'NOWHERE' is not set" in program.refused("store", "copy", "env:NOWHERE", "new.db").splitlines()[-1]
+
+
+def test_a_target_that_does_not_answer(program: Program) -> None:
+    """Exit code 3, and a sentence without the password."""
+    program.store()
+    uri = "mongodb://me:hunter2@127.0.0.1:9/?serverSelectionTimeoutMS=300"
+
+    sentence = program.refused("store", "copy", program.database, "env:THERE", env={"THERE": uri}, code=3)
+
+    assert "can't be reached" in sentence
+    assert "hunter2" not in sentence
