@@ -12,7 +12,7 @@ from typing import Literal
 
 import msgspec
 
-Unit = Literal["µs", "ms", "s", "×", "%", "", "streams", "/s"]
+Unit = Literal["µs", "ms", "s", "×", "%", "", "streams", "/s", "MB"]
 
 
 class Figure(msgspec.Struct, frozen=True, kw_only=True):

@@ -16,8 +16,8 @@ _BARE = [sys.executable, "-c", "import msgspec, anyio"]
 _EIGHT = ("openai", "anthropic", "groq", "together", "fireworks", "deepinfra", "cerebras", "openrouter")
 
 
-def run(rounds: int) -> Iterator[Figure]:
-    """Measure start-up; yield each figure once it is known."""
+def run(rounds: int, *, quick: bool) -> Iterator[Figure]:
+    """Measure start-up; yield each figure once it is known. ``quick`` makes no difference but for the rounds."""
     heading("start-up")
     for option in ("--version", "--help"):
         yield from _against_bare(option, max(rounds, 5))

@@ -98,6 +98,7 @@ class Supervisor:
         self._sink = Supervised("sink", self.sink.run, self.bus, self._clock, budget(), on_down=self._without_store)
         self._lanes_scope = anyio.CancelScope()
         self._drain_seconds = _DRAIN_SECONDS
+        self._drain_scope: anyio.CancelScope | None = None
 
     def _supervise(self, lane: Lane, budget: RestartBudget) -> Supervised:
         name, actor = lane.settings.name, self.actors[lane.settings.name]
@@ -122,6 +123,8 @@ class Supervisor:
         self._stop.set()
         self._drain_seconds = _ABORT_SECONDS
         self._lanes_scope.cancel()
+        if self._drain_scope is not None:  # nothing streams any more, the store alone is waited for
+            self._drain_scope.deadline = min(self._drain_scope.deadline, anyio.current_time() + _ABORT_SECONDS)
 
     def _without_store(self, reason: str) -> None:
         """The sink is down. An engine waits for its restart; a command that ends by itself has waited long enough."""
@@ -148,7 +151,8 @@ class Supervisor:
                 self._outcomes_in.close()
                 self.sink.drain()
                 self._sink.wake()
-                sink_group.cancel_scope.deadline = anyio.current_time() + self._drain_seconds
+                self._drain_scope = sink_group.cancel_scope
+                self._drain_scope.deadline = anyio.current_time() + self._drain_seconds
         finally:
             if self.sink.waiting:
                 logger.error("%d outcomes were not stored: the store did not take them in time", self.sink.waiting)

@@ -14,6 +14,7 @@ import msgspec
 
 from llmbench.catalog import reasons
 from llmbench.cli.exits import CommandError, ExitCode
+from llmbench.cli.waiting import open_patiently
 from llmbench.config import Config, ConfigError, ResolvedProvider, find, load
 from llmbench.messages import Model, Profile
 from llmbench.providers.presets import RESPONSES_PREFIXES
@@ -46,8 +47,8 @@ def _folder() -> Path | None:
 
 
 @asynccontextmanager
-async def open_store(config: Config) -> AsyncIterator[Store]:
-    """Open the configured store. Raises CommandError if it can't be used or does not answer."""
+async def open_store(config: Config, *, wait: bool = False) -> AsyncIterator[Store]:
+    """Open the configured store. Raises CommandError if it can't be used, or does not answer and is not waited for."""
     if config.store_problems:
         raise CommandError("\n".join(config.store_problems))
     store = _mongo(config, os.environ) if config.store.kind == "mongo" else _sqlite(config)
@@ -59,7 +60,7 @@ async def open_store(config: Config) -> AsyncIterator[Store]:
 async def opened(store: Store) -> AsyncIterator[Store]:
     """Open a store and close it at the end. Raises CommandError if it can't be used or does not answer."""
     with store_errors():
-        await store.open()
+        await (open_patiently(store) if wait else store.open())
     try:
         yield store
     finally:

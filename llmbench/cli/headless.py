@@ -56,7 +56,8 @@ async def _measure(
 ) -> int:
     lanes = [make_lane(settings, env) for settings in providers]
     working = working_lanes(lanes)
-    async with open_store(config) as store:
+    # What ends by itself does not wait for a store that may never come: whoever started it will do so again.
+    async with open_store(config, wait=not options.once) as store:
         with store_errors():
             runs = await _runs(config, store, providers)
             clocks = {(past.provider, past.model_id.lower()): past for past in await store.history()}

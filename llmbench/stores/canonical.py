@@ -9,19 +9,20 @@ proves that whoever reads the document later can decode it.
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 from llmbench.messages import Failure, Model, Sample
 
 Document = Sample | Failure | Model
+D = TypeVar("D", bound=Document)
 
 _encoder = msgspec.json.Encoder(order="deterministic")
 _decoders: dict[type, msgspec.json.Decoder[Any]] = {
     kind: msgspec.json.Decoder(kind) for kind in (Sample, Failure, Model)
 }
-_DATES = {
+DATES: dict[type, list[str]] = {
     kind: [field.name for field in msgspec.structs.fields(kind) if field.type in (datetime, datetime | None)]
     for kind in (Sample, Failure, Model)
 }
@@ -33,8 +34,13 @@ class UnstorableError(ValueError):
 
 def canonical_json(document: Document) -> bytes:
     """Return the document as UTF-8 JSON, the keys of its free-form parts sorted. Raises `UnstorableError`."""
+    return canonical_form(document)[0]
+
+
+def canonical_form(document: D) -> tuple[bytes, D]:
+    """Return the document as `canonical_json` does, and what that decodes to. Raises `UnstorableError`."""
     try:
-        read_back: Document = _decoders[type(document)].decode(_encoder.encode(document))
+        read_back: D = _decoders[type(document)].decode(_encoder.encode(document))
         fault = _fault(document, read_back)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         # TypeError: no JSON for such a type, or a key that is no string. ValueError: a lone surrogate, or a value
@@ -42,11 +48,11 @@ def canonical_json(document: Document) -> bytes:
         raise UnstorableError(f"{type(document).__name__} has no JSON form to be read back from: {error}") from error
     if fault:
         raise UnstorableError(f"{type(document).__name__} {fault}")
-    return _encoder.encode(read_back)
+    return _encoder.encode(read_back), read_back
 
 
 def _fault(document: Document, read_back: Document) -> str | None:
-    for name in _DATES[type(document)]:
+    for name in DATES[type(document)]:
         date = getattr(document, name)
         if date is not None and date.tzinfo is None:
             return f"has no time zone in {name!r}; every date is aware UTC"

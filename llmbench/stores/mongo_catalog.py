@@ -16,7 +16,7 @@ from pymongo.errors import DuplicateKeyError
 
 from llmbench.messages import Model
 from llmbench.stores.base import ModelChanges, ModelExists, StoreError, UnknownModel
-from llmbench.stores.canonical import canonical_json
+from llmbench.stores.canonical import canonical_form
 from llmbench.stores.mongo_client import Database, Document, Limits
 from llmbench.stores.mongo_documents import builtins_of, encoded, in_milliseconds, model_of
 from llmbench.stores.mongo_schema import ANY_CASE, MODELS
@@ -142,9 +142,9 @@ async def change(database: Database, limits: Limits, provider: str, model_id: st
 def _storable(new: Model) -> Model:
     """Return the model as it will be read back. Raises `UnstorableError`."""
     cut = in_milliseconds(new)
-    canonical = canonical_json(cut)
-    encoded(builtins_of(cut))
-    return msgspec.json.decode(canonical, type=Model)
+    text, read_back = canonical_form(cut)
+    encoded(builtins_of(cut), text)
+    return read_back
 
 
 async def _set(

@@ -18,7 +18,7 @@ from bson.errors import BSONError
 from bson.objectid import ObjectId
 
 from llmbench.messages import Envelope, Failure, Model, Outcome, Sample
-from llmbench.stores.canonical import UnstorableError, canonical_json
+from llmbench.stores.canonical import DATES, UnstorableError, canonical_form, canonical_json
 from llmbench.stores.mongo_client import Document
 from llmbench.stores.mongo_schema import FAILURES, PROBES, SAMPLES
 
@@ -37,35 +37,33 @@ class Form(msgspec.Struct, frozen=True):
     """An outcome on its way in. Two outcomes are the same if their ``canonical`` forms are."""
 
     outcome: Outcome
+    key: ObjectId
     collection: str
     canonical: bytes
     encoded: bytes
-
-    @property
-    def key(self) -> ObjectId:
-        return ObjectId(self.outcome.id)
 
 
 def form(item: Envelope) -> Form:
     """Return the BSON form of an outcome. Raises `UnstorableError`."""
     if not ObjectId.is_valid(item.outcome.id):
         raise UnstorableError(f"id {item.outcome.id!r:.80} is not one of 24 hexadecimal digits")
-    canonical = canonical_json(in_milliseconds(item.outcome))
-    # Read back, so that what is stored is what a spool or HTTP would have made of it.
-    outcome = msgspec.json.decode(canonical, type=type(item.outcome))
+    # As read back: what is stored is what a spool or HTTP would have made of it.
+    canonical, outcome = canonical_form(in_milliseconds(item.outcome))
     document = builtins_of(outcome)
-    document["_id"] = ObjectId(outcome.id)
+    document["_id"] = key = ObjectId(outcome.id)
+    collection = SAMPLES if item.publish else PROBES
     if isinstance(outcome, Failure):
         document[UNCOUNTED] = True
-        return Form(outcome, FAILURES, canonical, encoded(document))
-    return Form(outcome, SAMPLES if item.publish else PROBES, canonical, encoded(document))
+        collection = FAILURES
+    return Form(outcome, key, collection, canonical, encoded(document, canonical))
 
 
 def in_milliseconds(document: S) -> S:
     """Return the document with its dates cut to what BSON keeps."""
+    dates = ((name, getattr(document, name)) for name in DATES[type(document)])
     cut = {
         name: value.replace(microsecond=value.microsecond // 1000 * 1000)
-        for name, value in msgspec.structs.asdict(document).items()
+        for name, value in dates
         if isinstance(value, datetime)
     }
     return msgspec.structs.replace(document, **cut)
@@ -77,9 +75,10 @@ def builtins_of(document: Sample | Failure | Model) -> Document:
     return made
 
 
-def encoded(document: Document) -> bytes:
-    """Return the document as BSON. Raises `UnstorableError` for what the server would not take."""
-    if _depth(document) > _MAX_DEPTH:
+def encoded(document: Document, text: bytes) -> bytes:
+    """Return a document as BSON; ``text`` is its JSON. Raises `UnstorableError` for what the server would not take."""
+    # With fewer brackets it can't be too deep, and to count them takes next to no time.
+    if text.count(b"{") + text.count(b"[") > _MAX_DEPTH and _depth(document) > _MAX_DEPTH:
         raise UnstorableError(f"document is nested deeper than {_MAX_DEPTH}, which MongoDB does not take")
     try:
         made = bson.encode(document)

@@ -15,7 +15,7 @@ from llmbench.messages import Envelope, Failure, Outcome, Role, RunFinished, Run
 from llmbench.simulator import SpawnedSimulator
 from llmbench.stores.base import StoreError, Verdict
 from llmbench.stores.sqlite import SQLiteStore
-from tests.actors.engine import PROFILE, Engine, ids, in_store, lane, runs, samples, settings, unique
+from tests.actors.engine import LIMIT, PROFILE, Engine, ids, in_store, lane, runs, samples, settings, unique
 
 pytestmark = pytest.mark.usefixtures("sdks")
 
@@ -196,6 +196,25 @@ async def test_a_second_signal_records_what_it_cuts_off(simulator: SpawnedSimula
         "cancelled",
     ]
     assert ids(engine.stored) == ids(await in_store(guarded))
+
+
+async def test_a_second_signal_shortens_the_wait_for_a_store_that_is_away(
+    simulator: SpawnedSimulator, guarded: Guarded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if it comes when the lanes have ended already, and the store alone is waited for."""
+    monkeypatch.setattr("llmbench.actors.supervisor._DRAIN_SECONDS", LIMIT)
+    monkeypatch.setattr("llmbench.actors.supervisor._ABORT_SECONDS", 0.1)
+    guarded.broken = True
+    engine = Engine([lane(settings(simulator))], Batch(runs("groq", unique()), "scheduled"), guarded)
+    with anyio.fail_after(LIMIT / 3):
+        async with engine.running():
+            await engine.until(lambda: len(engine.told(RunFinished)) == 1)
+            engine.supervisor.stop()
+            await engine.until(lambda: engine.statuses("groq")[-1] == "stopped")
+            await anyio.wait_all_tasks_blocked()
+            engine.supervisor.abort()
+
+    assert engine.supervisor.sink.waiting == 1
 
 
 async def test_a_command_that_ends_by_itself_does_not_wait_for_a_store_for_ever(

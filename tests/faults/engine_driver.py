@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from typing import NoReturn
 
 from llmbench import ids
@@ -18,12 +19,13 @@ from llmbench.providers.registry import load_sdks
 from llmbench.stores import sqlite  # noqa: F401  the same
 
 
-def serve() -> None:
+def serve(run: Callable[[str], NoReturn]) -> None:
+    """Fork a child for each line, which does ``run`` with the line."""
     load_sdks(["openai-compatible"])
     for line in sys.stdin:
         child = os.fork()
         if child == 0:
-            run_engine(line.rstrip("\n"))
+            run(line.rstrip("\n"))
         sys.stdout.write(f"{child}\n")
         sys.stdout.flush()
         _, status = os.waitpid(child, 0)
@@ -31,7 +33,7 @@ def serve() -> None:
         sys.stdout.flush()
 
 
-def run_engine(log: str) -> NoReturn:
+def run_as_engine(log: str) -> NoReturn:
     """Be the program, with a log file for standard output."""
     os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), 1)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
@@ -41,4 +43,4 @@ def run_engine(log: str) -> NoReturn:
 
 
 if __name__ == "__main__":
-    serve()
+    serve(run_as_engine)
