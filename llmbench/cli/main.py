@@ -21,6 +21,8 @@ _MODULES = {
     "demo": "llmbench.cli.demo",
     "models": "llmbench.cli.models",
     "results": "llmbench.cli.results",
+    "errors": "llmbench.cli.errors",
+    "health": "llmbench.cli.health",
     "config": "llmbench.cli.configuration",
     "calibrate": "llmbench.cli.calibrate",
     "simulate": "llmbench.cli.simulate",

@@ -16,8 +16,28 @@ import anyio.to_thread
 import pymongo
 
 from llmbench.messages import Envelope, Model, Outcome
-from llmbench.stores import mongo_catalog, mongo_client, mongo_counts, mongo_outcomes, mongo_questions, mongo_schema
-from llmbench.stores.base import ErrorRollup, ModelChanges, ModelHistory, OutcomeQuery, StoreError, Verdict
+from llmbench.stores import (
+    mongo_catalog,
+    mongo_client,
+    mongo_counts,
+    mongo_errors,
+    mongo_figures,
+    mongo_outcomes,
+    mongo_questions,
+    mongo_schema,
+)
+from llmbench.stores.base import (
+    ErrorGroup,
+    ErrorQuery,
+    ErrorRollup,
+    ModelChanges,
+    ModelHistory,
+    ModelSummary,
+    ModelTally,
+    OutcomeQuery,
+    StoreError,
+    Verdict,
+)
 from llmbench.stores.mongo_client import Address, Client, Database, Deployment, Limits, store_errors
 from llmbench.stores.mongo_schema import IndexState
 
@@ -186,6 +206,24 @@ class MongoStore:
         database = self._database()
         with store_errors(self._address):
             return await mongo_questions.rollups(database, self._limits, since)
+
+    async def error_groups(self, query: ErrorQuery) -> list[ErrorGroup]:
+        database = self._database()
+        with store_errors(self._address):
+            return await mongo_errors.error_groups(database, self._limits, query)
+
+    async def tallies(self, *, since: datetime | None = None) -> list[ModelTally]:
+        database = self._database()
+        with store_errors(self._address):
+            return await mongo_figures.tallies(database, self._limits, since)
+
+    async def summary(
+        self, *, since: datetime | None = None, provider: str | None = None, model: str | None = None
+    ) -> list[ModelSummary]:
+        database = self._database()
+        query = OutcomeQuery(since=since, provider=provider, model=model)
+        with store_errors(self._address):
+            return await mongo_figures.summary(database, self._limits, query)
 
     def _database(self) -> Database:
         if self._opened is None:

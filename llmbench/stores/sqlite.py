@@ -17,8 +17,19 @@ import anyio
 import anyio.to_thread
 
 from llmbench.messages import Envelope, Model, Outcome
-from llmbench.stores import sqlite_catalog, sqlite_outcomes
-from llmbench.stores.base import ErrorRollup, ModelChanges, ModelHistory, OutcomeQuery, StoreError, Verdict
+from llmbench.stores import sqlite_catalog, sqlite_outcomes, sqlite_questions
+from llmbench.stores.base import (
+    ErrorGroup,
+    ErrorQuery,
+    ErrorRollup,
+    ModelChanges,
+    ModelHistory,
+    ModelSummary,
+    ModelTally,
+    OutcomeQuery,
+    StoreError,
+    Verdict,
+)
 from llmbench.stores.sqlite_schema import checkpoint_from_now_on, connect, identity, leave, store_errors
 
 T = TypeVar("T")
@@ -97,6 +108,17 @@ class SQLiteStore:
 
     async def rollups(self, *, since: datetime | None = None) -> list[ErrorRollup]:
         return await self._call(lambda connection: sqlite_outcomes.rollups(connection, since))
+
+    async def error_groups(self, query: ErrorQuery) -> list[ErrorGroup]:
+        return await self._call(lambda connection: sqlite_questions.error_groups(connection, query))
+
+    async def tallies(self, *, since: datetime | None = None) -> list[ModelTally]:
+        return await self._call(lambda connection: sqlite_questions.tallies(connection, since))
+
+    async def summary(
+        self, *, since: datetime | None = None, provider: str | None = None, model: str | None = None
+    ) -> list[ModelSummary]:
+        return await self._call(lambda connection: sqlite_questions.summary(connection, since, provider, model))
 
     async def _call(self, work: Callable[[sqlite3.Connection], T]) -> T:
         return await self._in_thread(lambda: self._with_connection(work))
