@@ -43,7 +43,7 @@ imports: $(READY) ## do imports point the way the design says?
 
 check: lint format types imports test ## all that CI runs
 
-bench: $(READY) ## accuracy, cost and start-up, measured side by side with a plain SDK loop
+bench: $(READY) ## accuracy, cost and start-up, beside a plain SDK loop; questions on a big history
 	@$(BIN)/python -m benchmarks
 
 figures: $(READY) ## size of functions and modules against the house's budget

@@ -6,8 +6,8 @@ for them.
 
 from __future__ import annotations
 
+import hashlib
 import random
-import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -89,7 +89,7 @@ def _failure(chance: random.Random, when: datetime, n: int) -> Failure:
         model_name=model_name,
         error_kind=kind,
         message=f"Error {wording} of kind {kind}, request {n}",
-        fingerprint=f"{hash((provider, model_name, kind, wording)) & (2**64 - 1):064x}",
+        fingerprint=hashlib.sha256(f"{provider}\n{model_name}\n{kind}\n{wording}".encode()).hexdigest(),
     )
 
 
@@ -101,7 +101,7 @@ def fill_sqlite(path: Path, history: History) -> None:
         for batch in _batches(history.outcomes()):
             for kind in (Sample, Failure):
                 rows = [_row(one) for one in batch if isinstance(one, kind)]
-                connection.executemany(sqlite_outcomes._INSERT[kind], rows)
+                connection.executemany(sqlite_outcomes._INSERT[kind], rows)  # noqa: SLF001  the store's own statement
         connection.execute("COMMIT")
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 

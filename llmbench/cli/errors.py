@@ -14,6 +14,9 @@ from llmbench.config import Config
 from llmbench.reports.errors import ErrorLine, error_lines
 from llmbench.stores.base import ErrorQuery, Store
 
+_MOST = 30
+"""So many counts are shown unless more are asked for."""
+
 
 def run(options: argparse.Namespace) -> int:
     config = load_config(options.config)
@@ -21,10 +24,10 @@ def run(options: argparse.Namespace) -> int:
     if not lines:
         output.note(_nothing(options))
     elif options.json:
-        for line in lines:
+        for line in lines[: options.most]:
             output.json_line(line)
     else:
-        _print(options.by, lines)
+        _print(options.by, lines, options.most or _MOST)
     return ExitCode.OK
 
 
@@ -36,10 +39,13 @@ async def _find(config: Config, store: Store, options: argparse.Namespace) -> li
     return error_lines(options.by, [(group.count, group.newest) for group in groups])
 
 
-def _print(by: str, lines: Sequence[ErrorLine]) -> None:
+def _print(by: str, lines: Sequence[ErrorLine], most: int) -> None:
     columns = ("count", "share", by, "last", "message, and what to do")
-    rows = [row for line in lines for row in _rows(by, line)]
+    rows = [row for line in lines[:most] for row in _rows(by, line)]
     output.table(columns, rows, right=(0, 1), wrap=(2, 4))
+    if len(lines) > most:
+        failures = sum(line.count for line in lines[most:])
+        output.note(f"{len(lines) - most} smaller counts, {failures} failures in all, are left out: --limit shows more")
 
 
 def _rows(by: str, line: ErrorLine) -> list[tuple[str, ...]]:

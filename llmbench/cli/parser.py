@@ -280,6 +280,13 @@ def _errors(commands: Any) -> None:
         help="what failures are counted by: provider, model, kind or fingerprint (default kind)",
     )
     errors.add_argument("--provider", metavar="P", help="only this provider")
+    errors.add_argument(
+        "--limit",
+        type=up_to(_MOST_OUTCOMES),
+        metavar="N",
+        dest="most",
+        help="at most N counts, the largest (default: 30 in a table, all with --json)",
+    )
     _json(errors)
     _config(errors)
 

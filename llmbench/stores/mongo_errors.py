@@ -111,7 +111,7 @@ def _key(query: ErrorQuery, named: Mapping[str, Any]) -> Key:
 
 def _name(field: str, value: Any) -> str:
     if not isinstance(value, str):
-        return ""  # documents of earlier writers may lack it
+        return "unknown" if field == "error_kind" else ""  # as a reader sees what earlier writers left out
     return value.lower() if field in ("provider", "model_name") else value
 
 
