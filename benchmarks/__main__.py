@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import sys
 
-from benchmarks import report, startup, storage, streams
+from benchmarks import questions, report, startup, storage, streams
 
-_PARTS = {"startup": startup.run, "storage": storage.run, "streams": streams.run}
+_PARTS = {"startup": startup.run, "storage": storage.run, "streams": streams.run, "questions": questions.run}
 
 
 def main() -> int:

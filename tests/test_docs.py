@@ -24,8 +24,10 @@ from llmbench.config.tables import BUILT_IN
 from llmbench.errors import KINDS, severity
 from llmbench.messages import Failure, Model, Sample
 from llmbench.providers.presets import COMPLETIONS_SUFFIXES, PRESETS, RESPONSES_PREFIXES
+from llmbench.reports.errors import ErrorLine
+from llmbench.reports.health import Health, ProviderHealth
 from llmbench.simulator import MENU
-from llmbench.stores.base import ErrorRollup
+from llmbench.stores.base import ErrorRollup, ModelSummary
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
@@ -245,6 +247,8 @@ def documented_type(annotation: Any) -> str:
         return "string"
     if origin is list:
         return f"list of {documented_type(options[0])}s"
+    if isinstance(annotation, type) and issubclass(annotation, msgspec.Struct):
+        return "object"
     return "object" if origin is dict else _PLAIN[annotation]
 
 
@@ -272,13 +276,29 @@ def test_the_data_model_has_every_field_of_an_outcome(struct: type[msgspec.Struc
         assert {names(row[0])[0]: row[1] for row in rows} == fields_of(struct, required=required)
 
 
-@pytest.mark.parametrize(("struct", "heading"), [(ErrorRollup, "ErrorRollup"), (Model, "Model")])
+@pytest.mark.parametrize(
+    ("struct", "heading"),
+    [
+        (ErrorRollup, "ErrorRollup"),
+        (Model, "Model"),
+        (ErrorLine, "ErrorLine"),
+        (ModelSummary, "ModelSummary"),
+        (ProviderHealth, "Health"),
+    ],
+)
 def test_the_data_model_has_every_field_of_other_documents(struct: type[msgspec.Struct], heading: str) -> None:
     """Neither more nor fewer, each with its type."""
     rows = table(section(DATA_MODEL, heading))
     expected = fields_of(struct, required=True) | fields_of(struct, required=False)
 
     assert {names(row[0])[0]: row[1] for row in rows} == expected
+
+
+def test_the_data_model_has_every_field_of_the_health() -> None:
+    """What is not in the table of providers is named in the sentence above it."""
+    told = names(section(DATA_MODEL, "Health").partition(":")[0])
+
+    assert told == [field.encode_name for field in msgspec.structs.fields(Health)]
 
 
 def test_the_kinds_of_failure_are_listed() -> None:

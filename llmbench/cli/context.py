@@ -52,13 +52,13 @@ async def open_store(config: Config, *, wait: bool = False) -> AsyncIterator[Sto
     if config.store_problems:
         raise CommandError("\n".join(config.store_problems))
     store = _mongo(config, os.environ) if config.store.kind == "mongo" else _sqlite(config)
-    async with opened(store):
+    async with opened(store, wait=wait):
         yield store
 
 
 @asynccontextmanager
-async def opened(store: Store) -> AsyncIterator[Store]:
-    """Open a store and close it at the end. Raises CommandError if it can't be used or does not answer."""
+async def opened(store: Store, *, wait: bool = False) -> AsyncIterator[Store]:
+    """Open a store and close it at the end. Raises CommandError as `open_store` does."""
     with store_errors():
         await (open_patiently(store) if wait else store.open())
     try:

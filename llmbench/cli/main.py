@@ -21,6 +21,8 @@ _MODULES = {
     "demo": "llmbench.cli.demo",
     "models": "llmbench.cli.models",
     "results": "llmbench.cli.results",
+    "errors": "llmbench.cli.errors",
+    "health": "llmbench.cli.health",
     "store": "llmbench.cli.store_copy",
     "config": "llmbench.cli.configuration",
     "doctor": "llmbench.cli.doctor",

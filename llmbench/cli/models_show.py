@@ -14,8 +14,8 @@ from llmbench.cli.exits import ExitCode
 from llmbench.cli.models_common import age, effective_profile, find_model, key_of, no_past
 from llmbench.cli.results import print_outcomes
 from llmbench.config import Config
-from llmbench.error_kinds import KIND_ADVICE
 from llmbench.messages import Failure, Model, Outcome
+from llmbench.reports.errors import general_advice
 from llmbench.stores.base import ErrorRollup, ModelHistory, OutcomeQuery, Store
 
 _LAST = 5
@@ -68,16 +68,13 @@ async def _errors(store: Store, model: Model, profile: str) -> list[KnownError]:
     failures = [failure for failure in await store.outcomes(query) if isinstance(failure, Failure)]
     given = {failure.fingerprint: failure.advice for failure in reversed(failures)}
     return [
-        KnownError(error=error, advice=given.get(error.fingerprint) or _advice(error, profile))
+        KnownError(
+            error=error,
+            advice=given.get(error.fingerprint) or general_advice(error.error_kind, error.provider, profile),
+        )
         for error in await store.rollups()
         if (error.provider.lower(), error.model_name.lower()) == key_of(model)
     ]
-
-
-def _advice(error: ErrorRollup, profile: str) -> str:
-    """Return the general advice for an error that is too old for its failures to be looked through."""
-    general = (advice for kind, advice in KIND_ADVICE.items() if kind == error.error_kind)
-    return next(general, KIND_ADVICE["unknown"]).replace("{provider}", error.provider).replace("{profile}", profile)
 
 
 def _print_detail(detail: Detail) -> None:

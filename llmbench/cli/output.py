@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from typing import Any, TextIO
 
 import msgspec
@@ -77,19 +77,50 @@ def table(
     ``right`` names the columns with numbers; ``wrap`` the one or those that may be folded, all others are kept whole if
     they fit. On a terminal of less than 80 columns any may be folded. NO_COLOR is honoured.
     """
+    cleaned = [[clean(cell, 400) for cell in row] for row in rows]
+    numeric = set(right)
+    on_terminal = _is_open(sys.stdout) and sys.stdout.isatty()
+    if on_terminal or not _fits(columns, cleaned):
+        shown = _laid_out(columns, cleaned, numeric, {wrap} if isinstance(wrap, int) else set(wrap))
+    else:
+        shown = _aligned(columns, cleaned, numeric)
+    for shown_line in shown:
+        line(shown_line.rstrip())
+
+
+def _fits(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
+    """Whether a table needs no folding, and a character is a column wide."""
+    widths = [max(map(len, cells)) for cells in zip(columns, *rows, strict=True)]
+    return sum(widths) + 2 * (len(widths) - 1) < _NARROW and all(cell.isascii() for row in rows for cell in row)
+
+
+def _aligned(columns: Sequence[str], rows: Sequence[Sequence[str]], numeric: Container[int]) -> list[str]:
+    """Return the lines of a table that fits, as rich would lay them out, which takes milliseconds for each row."""
+    widths = [max(map(len, cells)) for cells in zip(columns, *rows, strict=True)]
+    heading, *lines = [
+        "  ".join(
+            cell.rjust(width) if index in numeric else cell.ljust(width)
+            for index, (cell, width) in enumerate(zip(cells, widths, strict=True))
+        )
+        for cells in [columns, *rows]
+    ]
+    return [heading, "─" * len(heading), *lines]
+
+
+def _laid_out(
+    columns: Sequence[str], rows: Iterable[Sequence[str]], numeric: Container[int], folded: set[int]
+) -> list[str]:
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    numeric = set(right)
     # Into memory first: rich would end the program itself, with code 1, if nobody read its output.
     shown = io.StringIO()
     on_terminal = _is_open(sys.stdout) and sys.stdout.isatty()
     console = Console(
         file=shown, force_terminal=on_terminal or None, width=None if on_terminal else _NARROW, highlight=False
     )
-    folded = {wrap} if isinstance(wrap, int) else set(wrap)
     if console.width < _NARROW:
         folded = set(range(len(columns)))
     grid = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
@@ -101,10 +132,9 @@ def table(
             overflow="fold" if index in folded else "ellipsis",
         )
     for row in rows:
-        grid.add_row(*(Text(clean(cell, 400)) for cell in row))
+        grid.add_row(*map(Text, row))
     console.print(grid)
-    for shown_line in shown.getvalue().splitlines():
-        line(shown_line.rstrip())
+    return shown.getvalue().splitlines()
 
 
 def milliseconds(seconds: float | None) -> str:

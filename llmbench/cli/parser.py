@@ -28,6 +28,13 @@ column flags says what makes a row's figures less sharp than others':
               counted in their place"""
 
 
+_STATES = """\
+The states of a provider, as far back as --since says:
+  ok       it had a success
+  failing  it had errors only
+  silent   it had no run, though it is enabled and has models to be measured"""
+
+
 class Parser(argparse.ArgumentParser):
     """Errors in one sentence, with the nearest known word."""
 
@@ -88,6 +95,13 @@ def up_to(most: int) -> Callable[[str], int]:
 _MOST_RUNS = 100_000
 _MOST_STREAMS = 4096
 _MOST_OUTCOMES = 1_000_000
+
+
+def counted_by(text: str) -> str:
+    """Parse what failures are counted by."""
+    if text not in ("provider", "model", "kind", "fingerprint"):
+        raise argparse.ArgumentTypeError(f"{text!r} must be provider, model, kind or fingerprint")
+    return text
 
 
 def path(text: str) -> Path:
@@ -169,6 +183,8 @@ def build() -> Parser:
     _demo(commands)
     _models(commands)
     _results(commands)
+    _errors(commands)
+    _health(commands)
     _store(commands)
     _configuration(commands)
     doctor = _add(commands, "doctor", "check the configuration, the credentials, the store and this machine")
@@ -259,7 +275,11 @@ def _results(commands: Any) -> None:
     results.add_argument("--provider", metavar="P", help="only this provider")
     results.add_argument("--model", metavar="M", help="only this model: its id, or provider/model_id")
     # A name of its own: the engine has an option --limit, too.
-    results.add_argument("--limit", type=up_to(_MOST_OUTCOMES), metavar="N", dest="most", help="at most N outcomes")
+    which = results.add_mutually_exclusive_group()
+    which.add_argument("--limit", type=up_to(_MOST_OUTCOMES), metavar="N", dest="most", help="at most N outcomes")
+    which.add_argument(
+        "--summary", action="store_true", help="what the runs of each model came to, in the place of the runs"
+    )
     results.add_argument("--json", action="store_true", help="one line of JSON for each outcome, as stored")
     _config(results)
 
@@ -288,6 +308,37 @@ def _store(commands: Any) -> None:
     copy.add_argument("target", type=place, metavar="TO", help="where it shall be, too")
     _json(copy)
     _config(copy)
+
+
+def _errors(commands: Any) -> None:
+    errors = _add(commands, "errors", "count the failures, with a message and what to do about it")
+    errors.add_argument("--since", type=duration, default=duration("24h"), metavar="24h", help="how far back")
+    errors.add_argument(
+        "--by",
+        type=counted_by,
+        metavar="WHAT",
+        default="kind",
+        help="what failures are counted by: provider, model, kind or fingerprint (default kind)",
+    )
+    errors.add_argument("--provider", metavar="P", help="only this provider")
+    errors.add_argument(
+        "--limit",
+        type=up_to(_MOST_OUTCOMES),
+        metavar="N",
+        dest="most",
+        help="at most N counts, the largest (default: 30 in a table, all with --json)",
+    )
+    _json(errors)
+    _config(errors)
+
+
+def _health(commands: Any) -> None:
+    health = _add(commands, "health", "tell for each provider whether it delivers; exit code 1 if one does not")
+    health.epilog = _STATES
+    health.formatter_class = argparse.RawDescriptionHelpFormatter
+    health.add_argument("--since", type=duration, default=duration("24h"), metavar="24h", help="how far back")
+    _json(health)
+    _config(health)
 
 
 def _configuration(commands: Any) -> None:

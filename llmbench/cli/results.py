@@ -1,36 +1,54 @@
-"""`llmbench results`: the stored outcomes, newest first."""
+"""`llmbench results`: the stored outcomes, newest first, or what they came to."""
 
 from __future__ import annotations
 
 import argparse
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import TypeVar
 
 import msgspec
 
 from llmbench.cli import output
 from llmbench.cli.context import load_config, with_store
 from llmbench.cli.exits import CommandError, ExitCode
+from llmbench.cli.results_summary import print_summaries
 from llmbench.config import Config
 from llmbench.messages import Failure, Outcome, Sample
-from llmbench.stores.base import OutcomeQuery, Store
+from llmbench.stores.base import ModelSummary, OutcomeQuery, Store
+
+T = TypeVar("T")
 
 Name = tuple[str, str]
 """A provider and a model id, as spelled."""
 
 
 def run(options: argparse.Namespace) -> int:
+    if options.summary:
+        return _run(options, _sum_up, print_summaries)
+    return _run(options, lambda store, query: store.outcomes(query), print_outcomes)
+
+
+def _run(
+    options: argparse.Namespace,
+    ask: Callable[[Store, OutcomeQuery], Awaitable[list[T]]],
+    show: Callable[[list[T]], None],
+) -> int:
     config = load_config(options.config)
-    outcomes = with_store(config, lambda store: _find(config, store, options))
-    if not outcomes:
+    found = with_store(config, lambda store: _find(config, store, options, ask))
+    if not found:
         output.note(_nothing(options))
     elif options.json:
-        for outcome in outcomes:
-            output.json_line(outcome)
+        for one in found:
+            output.json_line(one)
     else:
-        print_outcomes(outcomes)
+        show(found)
     return ExitCode.OK
+
+
+async def _sum_up(store: Store, query: OutcomeQuery) -> list[ModelSummary]:
+    return await store.summary(since=query.since, provider=query.provider, model=query.model)
 
 
 def print_outcomes(outcomes: Iterable[Outcome]) -> None:
@@ -68,11 +86,16 @@ def _flags(sample: Sample) -> list[str]:
 # asking
 
 
-async def _find(config: Config, store: Store, options: argparse.Namespace) -> list[Outcome]:
+async def _find(
+    config: Config,
+    store: Store,
+    options: argparse.Namespace,
+    ask: Callable[[Store, OutcomeQuery], Awaitable[list[T]]],
+) -> list[T]:
     """Return what was asked for. Raises CommandError if nobody knows the provider or the model."""
     queries = _readings(options)
     for query in queries:
-        if found := await store.outcomes(query):
+        if found := await ask(store, query):
             return found
     if not await _ever_stored(store, queries):
         await _refuse_unknown(config, store, options)
@@ -81,16 +104,14 @@ async def _find(config: Config, store: Store, options: argparse.Namespace) -> li
 
 def _readings(options: argparse.Namespace) -> list[OutcomeQuery]:
     """Return what the options may mean, likeliest first: a model id may contain slashes itself."""
-    asked = OutcomeQuery(
-        since=_since(options.since), provider=options.provider, model=options.model, limit=options.most
-    )
+    asked = OutcomeQuery(since=since(options.since), provider=options.provider, model=options.model, limit=options.most)
     provider, _, model_id = (options.model or "").partition("/")
     if not model_id or options.provider not in (None, provider):
         return [asked]
     return [msgspec.structs.replace(asked, provider=provider, model=model_id), asked]
 
 
-def _since(seconds: int) -> datetime | None:
+def since(seconds: int) -> datetime | None:
     """Return the time so long ago; None for a time before all outcomes, which a date could not hold."""
     now = datetime.now(UTC)
     return None if seconds > now.timestamp() else now - timedelta(seconds=seconds)
@@ -108,6 +129,11 @@ async def _refuse_unknown(config: Config, store: Store, options: argparse.Namesp
         await _check_provider(config, store, options.provider, names)
     if options.model is not None:
         _check_model(options, names)
+
+
+async def refuse_unknown_provider(config: Config, store: Store, provider: str) -> None:
+    """Raise CommandError for a provider that is neither in the configuration nor in the store."""
+    await _check_provider(config, store, provider, await _known_names(config, store))
 
 
 async def _known_names(config: Config, store: Store) -> list[Name]:
@@ -151,10 +177,10 @@ def _nothing(options: argparse.Namespace) -> str:
     asked = {"provider": options.provider, "model": options.model}
     names = " and ".join(f"{what} {name!r}" for what, name in asked.items() if name is not None)
     of = f" of {names}" if names else ""
-    return f"no outcome{of} is stored from the last {_spelled(options.since)}; a longer --since looks further back"
+    return f"no outcome{of} is stored from the last {spelled(options.since)}; a longer --since looks further back"
 
 
-def _spelled(seconds: int) -> str:
+def spelled(seconds: int) -> str:
     """Return a duration as ``--since`` takes it, in the largest unit that it is a multiple of; a day is 24h."""
     units = {"d": 86400, "h": 3600, "m": 60, "s": 1}
     unit = next(unit for unit, size in units.items() if seconds % size == 0 and seconds != size * (unit == "d"))

@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol, TypedDict, Unpack, get_args
 
 import msgspec
 
-from llmbench.messages import Envelope, Model, Outcome
+from llmbench.messages import Envelope, Failure, Model, Outcome
 
 
 class StoreError(Exception):
@@ -128,6 +128,56 @@ class Page(msgspec.Struct, frozen=True):
     next: Any
 
 
+class ErrorQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """Which failures are to be counted (``since`` by ``run_ts``), and by what they have in common.
+
+    ``model`` stands for provider and model: the same id at two providers is two models.
+    """
+
+    by: Literal["provider", "model", "kind", "fingerprint"] = "kind"
+    since: datetime | None = None
+    provider: str | None = None
+
+
+class ErrorGroup(msgspec.Struct, frozen=True, kw_only=True):
+    """Failures that have something in common, and the ``newest`` of them (by ``run_ts``, then by id)."""
+
+    count: int
+    newest: Failure
+
+
+class ModelTally(msgspec.Struct, frozen=True, kw_only=True):
+    """The runs of one model in a window, of every role, spelled as the newest of them.
+
+    ``last_success`` looks beyond the window, ``last_failure`` does not.
+    """
+
+    provider: str
+    model_name: str
+    successes: int
+    failures: int
+    last_success: datetime | None = None
+    last_failure: datetime | None = None
+
+
+class ModelSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """What the runs of one model in a window came to, of every role, spelled as the newest of them.
+
+    ``n`` = ``successes`` + ``failures``, and ``success_rate`` is the share of the former. Percentiles are of the
+    successes that have the figure, as `llmbench.measure.metrics.quantile` defines them; seconds and tokens per second.
+    """
+
+    provider: str
+    model_name: str
+    n: int
+    successes: int
+    failures: int
+    success_rate: float
+    time_to_first_token_p50: float | None
+    time_to_first_token_p95: float | None
+    tokens_per_second_p50: float | None
+
+
 class Store(Protocol):
     """An outcome store and model catalogue. One object belongs to one event loop; calls may overlap."""
 
@@ -211,4 +261,21 @@ class Store(Protocol):
 
     async def counts(self) -> dict[Part, int]:
         """Return how many outcomes each part has; near enough while others write."""
+        ...
+
+    async def error_groups(self, query: ErrorQuery) -> list[ErrorGroup]:
+        """Return the failures that the query names, grouped; largest group first, the newer one of equals."""
+        ...
+
+    async def tallies(self, *, since: datetime | None = None) -> list[ModelTally]:
+        """Count the runs since then of every model that has some, or ever succeeded; by provider, then model."""
+        ...
+
+    async def summary(
+        self, *, since: datetime | None = None, provider: str | None = None, model: str | None = None
+    ) -> list[ModelSummary]:
+        """Sum up the runs since then of every model that has some; by provider, then model.
+
+        ``provider`` and ``model`` are as in `OutcomeQuery`.
+        """
         ...

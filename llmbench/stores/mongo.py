@@ -20,15 +20,21 @@ from llmbench.stores import (
     mongo_catalog,
     mongo_client,
     mongo_counts,
+    mongo_errors,
+    mongo_figures,
     mongo_outcomes,
     mongo_questions,
     mongo_schema,
     mongo_transfer,
 )
 from llmbench.stores.base import (
+    ErrorGroup,
+    ErrorQuery,
     ErrorRollup,
     ModelChanges,
     ModelHistory,
+    ModelSummary,
+    ModelTally,
     OutcomeQuery,
     Page,
     Part,
@@ -224,6 +230,24 @@ class MongoStore:
         database = self._database()
         with store_errors(self._address):
             return await mongo_transfer.counts(database, self._limits)
+
+    async def error_groups(self, query: ErrorQuery) -> list[ErrorGroup]:
+        database = self._database()
+        with store_errors(self._address):
+            return await mongo_errors.error_groups(database, self._limits, query)
+
+    async def tallies(self, *, since: datetime | None = None) -> list[ModelTally]:
+        database = self._database()
+        with store_errors(self._address):
+            return await mongo_figures.tallies(database, self._limits, since)
+
+    async def summary(
+        self, *, since: datetime | None = None, provider: str | None = None, model: str | None = None
+    ) -> list[ModelSummary]:
+        database = self._database()
+        query = OutcomeQuery(since=since, provider=provider, model=model)
+        with store_errors(self._address):
+            return await mongo_figures.summary(database, self._limits, query)
 
     def _database(self) -> Database:
         if self._opened is None:

@@ -23,7 +23,7 @@ from llmbench.stores.mongo_schema import FAILURES, PROBES, ROLLUPS, SAMPLES
 _OURS = ["local", "internal"]
 _ROLES: Document = {"$in": ["scheduled", "demo", None]}  # earlier documents say no role
 _SEEN = ("first_seen", "last_seen")
-_LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
+LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 _AT_ONCE = 100
 """So many small questions go into one request."""
 
@@ -38,7 +38,7 @@ Part = tuple[str, list[Document]]
 """A collection and a pipeline on it."""
 
 
-def _part(collection: str, *stages: Document) -> Part:
+def part(collection: str, *stages: Document) -> Part:
     return collection, list(stages)
 
 
@@ -66,7 +66,7 @@ class _Run(msgspec.Struct, frozen=True):
     document: Document
 
 
-async def _together(database: Database, limits: Limits, parts: Sequence[Part]) -> list[Document]:
+async def together(database: Database, limits: Limits, parts: Sequence[Part]) -> list[Document]:
     """Return what all pipelines give, in as few requests as is reasonable."""
     found: list[Document] = []
     for start in range(0, len(parts), _AT_ONCE):
@@ -77,18 +77,18 @@ async def _together(database: Database, limits: Limits, parts: Sequence[Part]) -
     return found
 
 
-async def _providers(database: Database, limits: Limits, collections: Iterable[str]) -> list[tuple[str, str]]:
+async def providers_in(database: Database, limits: Limits, collections: Iterable[str]) -> list[tuple[str, str]]:
     parts = [
-        _part(name, {"$group": {"_id": "$provider"}}, {"$project": {"collection": {"$literal": name}}})
+        part(name, {"$group": {"_id": "$provider"}}, {"$project": {"collection": {"$literal": name}}})
         for name in collections
     ]
-    found = await _together(database, limits, parts)
+    found = await together(database, limits, parts)
     return [(one["collection"], one["_id"]) for one in found if isinstance(one["_id"], str)]
 
 
-async def _models(database: Database, limits: Limits, providers: Iterable[tuple[str, str]]) -> list[Spelling]:
+async def spellings_in(database: Database, limits: Limits, providers: Iterable[tuple[str, str]]) -> list[Spelling]:
     parts = [
-        _part(
+        part(
             collection,
             {"$match": {"provider": provider}},
             {"$group": {"_id": "$model_name"}},
@@ -96,7 +96,7 @@ async def _models(database: Database, limits: Limits, providers: Iterable[tuple[
         )
         for collection, provider in providers
     ]
-    found = await _together(database, limits, parts)
+    found = await together(database, limits, parts)
     return [Spelling(one["collection"], one["provider"], one["_id"]) for one in found if isinstance(one["_id"], str)]
 
 
@@ -107,10 +107,10 @@ async def outcomes(database: Database, limits: Limits, query: OutcomeQuery) -> l
     """Return the outcomes that the query names, newest first."""
     if query.limit == 0:
         return []
-    names = await _names(database, limits, query)
+    conditions = await names(database, limits, query)
     found = [
         (collection, document)
-        for collection, match in names.items()
+        for collection, match in conditions.items()
         for document in await _newest(database[collection], match, query, limits, earlier=collection == FAILURES)
     ]
     # Off the event loop: there may be many.
@@ -122,14 +122,14 @@ def _sorted(found: Iterable[tuple[str, Document]], limit: int | None) -> list[Ou
     return sorted(read, key=lambda outcome: outcome.run_ts, reverse=True)[:limit]
 
 
-async def _names(database: Database, limits: Limits, query: OutcomeQuery) -> dict[str, Document]:
+async def names(database: Database, limits: Limits, query: OutcomeQuery) -> dict[str, Document]:
     """Return for each collection that may hold what is asked for the condition on the names."""
     collections = _KINDS[query.kind]
     if query.provider is None and query.model is None:
         return {collection: {} for collection in collections}
     providers = [
         (collection, name)
-        for collection, name in await _providers(database, limits, collections)
+        for collection, name in await providers_in(database, limits, collections)
         if query.provider is None or name.lower() == query.provider.lower()
     ]
     found: dict[str, list[Document]] = {}
@@ -137,7 +137,7 @@ async def _names(database: Database, limits: Limits, query: OutcomeQuery) -> dic
         for collection, name in providers:
             found.setdefault(collection, []).append({"provider": name})
     else:
-        for spelling in await _models(database, limits, providers):
+        for spelling in await spellings_in(database, limits, providers):
             if spelling.model.lower() == query.model.lower():
                 found.setdefault(spelling.collection, []).append(spelling.match)
     return {collection: matches[0] if len(matches) == 1 else {"$or": matches} for collection, matches in found.items()}
@@ -168,11 +168,11 @@ def _since(date: str, since: datetime | None) -> Document:
 
 async def history(database: Database, limits: Limits) -> list[ModelHistory]:
     """Return the past of every model, by a few steps in an index for each, however many documents there are."""
-    providers = await _providers(database, limits, _KINDS["all"])
-    spellings = {repr(one): one for one in await _models(database, limits, providers)}
+    providers = await providers_in(database, limits, _KINDS["all"])
+    spellings = {repr(one): one for one in await spellings_in(database, limits, providers)}
     parts = [part for key, one in spellings.items() for part in _last_runs(key, one)]
     pasts: dict[tuple[str, str], _Past] = {}
-    for document in await _together(database, limits, parts):
+    for document in await together(database, limits, parts):
         spelling, when = spellings[document["key"]], plain(document.get("run_ts") or document.get("ts"))
         if isinstance(when, datetime):
             pasts.setdefault(spelling.folded, _Past()).add(_Run(spelling, when, plain(document)))
@@ -185,7 +185,7 @@ def _last_runs(key: str, spelling: Spelling) -> list[Part]:
 
     def last(by: str, condition: Document) -> Part:
         match = {**spelling.match, "sample_role": _ROLES, **condition}
-        return _part(spelling.collection, {"$match": match}, {"$sort": {by: -1}}, {"$limit": 1}, {"$project": fields})
+        return part(spelling.collection, {"$match": match}, {"$sort": {by: -1}}, {"$limit": 1}, {"$project": fields})
 
     runs = [last("run_ts", {"run_ts": {"$ne": None}})]
     return [*runs, last("ts", {"run_ts": None})] if spelling.collection == FAILURES else runs
@@ -248,7 +248,7 @@ async def _count_failures(
         if spelling.collection == FAILURES and (past := pasts.get(spelling.folded)) and past.failing
         for part in _failures_since(spelling, past.last_success)
     ]
-    for one in await _together(database, limits, parts):
+    for one in await together(database, limits, parts):
         pasts[one["provider"], one["model"]].failures_in_a_row += one["count"]
 
 
@@ -259,7 +259,7 @@ def _failures_since(spelling: Spelling, since: datetime | None) -> list[Part]:
     times: list[Document] = [{}]
     if since is not None:
         times = [{"run_ts": {"$gt": since}}, {"run_ts": None, "ts": {"$gt": since}}]
-    return [_part(FAILURES, {"$match": match | time}, {"$count": "count"}, {"$project": named}) for time in times]
+    return [part(FAILURES, {"$match": match | time}, {"$count": "count"}, {"$project": named}) for time in times]
 
 
 # rollups
@@ -283,8 +283,8 @@ def rollup_of(document: Mapping[str, Any]) -> ErrorRollup:
         model_name=str(document.get("model_name", "")),
         stage=str(document.get("stage", "")),
         error_kind=str(document.get("error_kind", "unknown")),
-        first_seen=first or last or _LONG_AGO,
-        last_seen=last or first or _LONG_AGO,
+        first_seen=first or last or LONG_AGO,
+        last_seen=last or first or LONG_AGO,
         count=int(count) if isinstance(count, int | float) else 0,
         sample_messages=[str(one) for one in messages] if isinstance(messages, list) else [],
     )

@@ -102,12 +102,24 @@ INDEXES = (
         for index in (
             Index(name, "llmbench_model", (("provider", 1), ("model_name", 1), _NEWEST, ("sample_role", 1))),
             Index(name, "llmbench_provider", (("provider", 1), _NEWEST)),
-            Index(name, "llmbench_time", (_NEWEST,)),
+            # Figures of a window are summed up from this index alone.
+            Index(
+                name,
+                "llmbench_figures",
+                (
+                    *(_NEWEST, ("provider", 1), ("model_name", 1)),
+                    *(("tokens_per_second", 1), ("time_to_first_token", 1)),
+                ),
+            ),
         )
     ),
     Index(FAILURES, "llmbench_model", (("provider", 1), ("model_name", 1), _NEWEST, _TOLD)),
     Index(FAILURES, "llmbench_provider", (("provider", 1), _NEWEST, _TOLD)),
-    Index(FAILURES, "llmbench_time", (_NEWEST, _TOLD)),
+    Index(
+        FAILURES,
+        "llmbench_errors",
+        (_NEWEST, _TOLD, ("provider", 1), ("model_name", 1), ("error_kind", 1), ("fingerprint", 1)),
+    ),
     Index(FAILURES, "llmbench_uncounted", (("uncounted", 1),), partial={"uncounted": True}),
 )
 

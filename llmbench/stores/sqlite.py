@@ -17,11 +17,15 @@ import anyio
 import anyio.to_thread
 
 from llmbench.messages import Envelope, Model, Outcome
-from llmbench.stores import sqlite_catalog, sqlite_outcomes, sqlite_transfer
+from llmbench.stores import sqlite_catalog, sqlite_outcomes, sqlite_questions, sqlite_transfer
 from llmbench.stores.base import (
+    ErrorGroup,
+    ErrorQuery,
     ErrorRollup,
     ModelChanges,
     ModelHistory,
+    ModelSummary,
+    ModelTally,
     OutcomeQuery,
     Page,
     Part,
@@ -119,6 +123,17 @@ class SQLiteStore:
 
     async def counts(self) -> dict[Part, int]:
         return await self._call(sqlite_transfer.counts)
+
+    async def error_groups(self, query: ErrorQuery) -> list[ErrorGroup]:
+        return await self._call(lambda connection: sqlite_questions.error_groups(connection, query))
+
+    async def tallies(self, *, since: datetime | None = None) -> list[ModelTally]:
+        return await self._call(lambda connection: sqlite_questions.tallies(connection, since))
+
+    async def summary(
+        self, *, since: datetime | None = None, provider: str | None = None, model: str | None = None
+    ) -> list[ModelSummary]:
+        return await self._call(lambda connection: sqlite_questions.summary(connection, since, provider, model))
 
     async def _call(self, work: Callable[[sqlite3.Connection], T]) -> T:
         return await self._in_thread(lambda: self._with_connection(work))

@@ -93,7 +93,7 @@ WHERE model_name = :model AND provider = :provider AND sample_role IN ('schedule
 AND error_kind NOT IN ('local', 'internal')
 """
 
-_BEFORE_ALL = -(2**63)
+BEFORE_ALL = -(2**63)
 _AFTER_ALL = 2**63 - 1
 
 
@@ -114,7 +114,8 @@ def microseconds(when: datetime) -> int:
     return (when - _EPOCH) // _MICROSECOND
 
 
-def _time(microseconds_since_1970: int) -> datetime:
+def time_of(microseconds_since_1970: int) -> datetime:
+    """Return the aware time of microseconds since 1970."""
     return _EPOCH + microseconds_since_1970 * _MICROSECOND
 
 
@@ -171,7 +172,7 @@ def _count(connection: sqlite3.Connection, failure: Failure) -> None:
 
 def rollups(connection: sqlite3.Connection, since: datetime | None) -> list[ErrorRollup]:
     """Return the rollups last seen since then, most frequent first."""
-    rows = connection.execute(_ROLLUPS, {"since": _BEFORE_ALL if since is None else microseconds(since)})
+    rows = connection.execute(_ROLLUPS, {"since": BEFORE_ALL if since is None else microseconds(since)})
     return [read_rollup(row) for row in rows]
 
 
@@ -184,8 +185,8 @@ def read_rollup(row: tuple[Any, ...]) -> ErrorRollup:
         model_name=model_name,
         stage=stage,
         error_kind=error_kind,
-        first_seen=_time(first_seen),
-        last_seen=_time(last_seen),
+        first_seen=time_of(first_seen),
+        last_seen=time_of(last_seen),
         count=count,
         sample_messages=msgspec.json.decode(messages, type=list[str]),
     )
@@ -194,11 +195,12 @@ def read_rollup(row: tuple[Any, ...]) -> ErrorRollup:
 def history(connection: sqlite3.Connection) -> list[ModelHistory]:
     """Return the past of every model, by a few index look-ups for each, however many rows there are."""
     with transaction(connection, "DEFERRED"):  # one state of the file for all the look-ups
-        pasts = [_past(connection, provider, model) for model, provider in _measured_models(connection)]
+        pasts = [_past(connection, provider, model) for model, provider in measured_models(connection)]
     return [past for past in pasts if past is not None]
 
 
-def _measured_models(connection: sqlite3.Connection) -> Iterator[tuple[str, str]]:
+def measured_models(connection: sqlite3.Connection) -> Iterator[tuple[str, str]]:
+    """Yield model and provider of every model that has outcomes, each in one of its spellings."""
     found = ("", "")
     while found := connection.execute(
         _NEXT_MODEL, {"model": found[0], "provider": found[1], "after_all": _AFTER_ALL}
@@ -209,13 +211,13 @@ def _measured_models(connection: sqlite3.Connection) -> Iterator[tuple[str, str]
 def _past(connection: sqlite3.Connection, provider: str, model: str) -> ModelHistory | None:
     values: dict[str, Any] = {"provider": provider, "model": model}
     success = connection.execute(_LAST_SUCCESS, values).fetchone()
-    values["after"] = _BEFORE_ALL if success is None else success[0]
+    values["after"] = BEFORE_ALL if success is None else success[0]
     failure = connection.execute(_LAST_FAILURE, values).fetchone()
     newest = failure or success
     if newest is None:
         return None  # all that it has are runs of other roles
     past = ModelHistory(
-        provider=newest[1], model_id=newest[2], last_success=None if success is None else _time(success[0])
+        provider=newest[1], model_id=newest[2], last_success=None if success is None else time_of(success[0])
     )
     if failure is None:
         return past
@@ -223,7 +225,7 @@ def _past(connection: sqlite3.Connection, provider: str, model: str) -> ModelHis
     return msgspec.structs.replace(
         past,
         failures_in_a_row=failures_in_a_row,
-        last_failure=_time(failure[0]),
+        last_failure=time_of(failure[0]),
         last_failure_kind=failure[3],
         last_failure_retry_after=failure[4],
     )

@@ -92,7 +92,13 @@ CREATE TABLE models (
 CREATE UNIQUE INDEX models_enabled ON models (provider, model_id) WHERE enabled;
 """
 
-MIGRATIONS = (_VERSION_1,)
+_VERSION_2 = """
+-- Failures of a window are counted, by whatever they have in common, from this index alone.
+DROP INDEX failures_by_time;
+CREATE INDEX failures_by_window ON failures (run_ts, provider, model_name, error_kind, fingerprint);
+"""
+
+MIGRATIONS = (_VERSION_1, _VERSION_2)
 """Step n brings a file of version n to version n + 1. A step that was released is never edited."""
 
 SCHEMA_VERSION = len(MIGRATIONS)

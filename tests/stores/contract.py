@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from llmbench.stores.base import Store
+from tests.stores.contract_figures import ErrorsContract, FiguresContract
 from tests.stores.contract_models import ModelsContract
 from tests.stores.contract_outcomes import PutContract, RollupContract
 from tests.stores.contract_questions import HistoryContract, OutcomesContract
@@ -18,5 +19,14 @@ Backing = Callable[[], Store]
 """Makes one more store, not opened yet, on the same place as the others that it made."""
 
 
-class StoreContract(PutContract, RollupContract, OutcomesContract, HistoryContract, ModelsContract, TransferContract):
+class StoreContract(
+    PutContract,
+    RollupContract,
+    OutcomesContract,
+    HistoryContract,
+    ErrorsContract,
+    FiguresContract,
+    ModelsContract,
+    TransferContract,
+):
     """The whole of it. A store that can't do a part, by its nature, takes the other parts as its bases."""

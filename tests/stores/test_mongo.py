@@ -234,8 +234,9 @@ class TestIndexes:
     ) -> None:
         """One with the same keys serves under its own name; one with other options stays, and is reported."""
         fresh.error_rollups.create_index("fingerprint", name="theirs", unique=True)
-        fresh.metrics_cloud_v2.create_index([("run_ts", -1)], name="llmbench_time", sparse=True)
-        fresh.metrics_cloud_probe.create_index([("run_ts", -1)], name="theirs", unique=True)
+        keys = [("provider", 1), ("run_ts", -1)]
+        fresh.metrics_cloud_v2.create_index(keys, name="llmbench_provider", sparse=True)
+        fresh.metrics_cloud_probe.create_index(keys, name="theirs", unique=True)
         before = {name: fresh[name].index_information() for name in ("metrics_cloud_v2", "error_rollups")}
         store = MongoStore(address)
         await store.open()
@@ -246,7 +247,7 @@ class TestIndexes:
         assert states["error_rollups", "llmbench_fingerprint"].status == "ok"
         assert "llmbench_fingerprint" not in fresh.error_rollups.index_information()
         for collection in ("metrics_cloud_v2", "metrics_cloud_probe"):
-            state = states[collection, "llmbench_time"]
+            state = states[collection, "llmbench_provider"]
             assert state.status == "other"
             assert any(message.endswith(state.detail or "?") for message in caplog.messages)
         for name, indexes in before.items():

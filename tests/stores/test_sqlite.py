@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from llmbench.stores import sqlite_outcomes, sqlite_schema
-from llmbench.stores.base import OutcomeQuery, StoreError, StoreUnusable
+from llmbench.stores import sqlite_outcomes, sqlite_questions, sqlite_schema
+from llmbench.stores.base import ErrorQuery, OutcomeQuery, StoreError, StoreUnusable
 from llmbench.stores.sqlite import SQLiteStore
 from tests.stores.contract import StoreContract
 from tests.stores.documents import envelope, envelopes, failure, model, moment, sample
@@ -133,6 +133,37 @@ class TestDocuments:
         touched = [step for step in plan if re.search(r"\b(samples|failures)\b", step)]
         assert touched
         assert all(step.startswith("SEARCH") and "COVERING INDEX" in step for step in touched)
+
+    @pytest.mark.parametrize("by", ["provider", "model", "kind", "fingerprint"])
+    @pytest.mark.parametrize("provider", [None, "groq"])
+    async def test_failures_are_counted_in_an_index(
+        self, file_store: SQLiteStore, by: str, provider: str | None
+    ) -> None:
+        """Counting touches no row and no entry before the window; the newest failure is looked up by its time."""
+        query = ErrorQuery(by=by, provider=provider)  # type: ignore[arg-type]  # parametrised
+        count = _plan(connection_of(file_store), sqlite_questions.groups_sql(query))
+        look_up = _plan(connection_of(file_store), sqlite_questions.newest_sql(query))
+
+        assert count[0].startswith("SEARCH failures USING COVERING INDEX failures_by_window (run_ts>?")
+        assert look_up[0].startswith("SEARCH failures USING INDEX failures_by_window (run_ts=?")
+
+    @pytest.mark.parametrize(
+        "sql",
+        [
+            sqlite_questions._COUNT_SUCCESSES,
+            sqlite_questions._COUNT_FAILURES,
+            sqlite_questions._LAST_SUCCESS,
+            sqlite_questions._LAST_FAILURE,
+            sqlite_questions._FIGURES,
+        ],
+    )
+    async def test_figures_never_touch_the_rows(self, file_store: SQLiteStore, sql: str) -> None:
+        """A model's runs in a window are counted and summed up from the entries of the window in an index."""
+        [step] = _plan(connection_of(file_store), sql)
+
+        assert step.startswith("SEARCH")
+        assert "COVERING INDEX" in step
+        assert step.endswith("_by_model (model_name=? AND provider=? AND run_ts>?)")
 
     async def test_histories_cost_the_same_however_many_rows(self, file_store: SQLiteStore) -> None:
         """Fifty times the rows take no more work, as SQLite counts it, to find the histories."""
@@ -305,7 +336,7 @@ class TestMigration:
 
         assert len(await store.outcomes(OutcomeQuery())) == 20
         assert connection_of(store).execute("SELECT note FROM models").fetchall() == [("migrated",)]
-        assert connection_of(store).execute("PRAGMA user_version").fetchone() == (2,)
+        assert connection_of(store).execute("PRAGMA user_version").fetchone() == (sqlite_schema.SCHEMA_VERSION,)
         await store.close()
 
     async def test_step_that_fails_changes_nothing(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,137 @@
+"""Failures in MongoDB, counted by what they have in common.
+
+Counts come from the index ``llmbench_errors`` alone; then the newest failure of each group is fetched by its time.
+Failures of earlier writers have no ``run_ts``, and ``ts`` stands in for it: those are fetched to be counted, since
+no index tells a field that is null from one that is missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from llmbench.messages import Failure
+from llmbench.stores.base import ErrorGroup, ErrorQuery
+from llmbench.stores.figures import in_order
+from llmbench.stores.mongo_client import Database, Document, Limits
+from llmbench.stores.mongo_documents import failure_of
+from llmbench.stores.mongo_questions import LONG_AGO, providers_in
+from llmbench.stores.mongo_schema import FAILURES
+
+_FIELDS = {
+    "provider": ("provider",),
+    "model": ("provider", "model_name"),
+    "kind": ("error_kind",),
+    "fingerprint": ("fingerprint",),
+}
+_AT_ONCE = 1000
+"""So many times are asked for in one request."""
+
+_FAR = datetime(9999, 1, 1, tzinfo=UTC)
+
+Key = tuple[str, ...]
+
+
+class Window(msgspec.Struct, frozen=True):
+    """One of the two ways in which failures tell their time: by the field ``date``, if ``condition`` holds."""
+
+    date: str
+    condition: Document
+
+
+class _Counted(msgspec.Struct):
+    """A group, before its newest failure is known."""
+
+    count: int = 0
+    last: datetime = LONG_AGO
+    newest: Failure | None = None
+
+    def saw(self, failure: Failure) -> None:
+        if failure.run_ts == self.last and (self.newest is None or failure.id > self.newest.id):
+            self.newest = failure
+
+
+def within(since: datetime | None) -> Document:
+    """Return the condition on a date. What is no date, or one that Python can't hold, is in no window."""
+    return {"$gte": since or LONG_AGO, "$lt": _FAR}
+
+
+def windows(since: datetime | None) -> list[Window]:
+    """Return the conditions on failures since then."""
+    return [
+        Window("run_ts", {"run_ts": within(since)}),
+        Window("ts", {"run_ts": None, "ts": within(since)}),
+    ]
+
+
+async def error_groups(database: Database, limits: Limits, query: ErrorQuery) -> list[ErrorGroup]:
+    """Count failures by what they have in common; see `llmbench.stores.base.Store.error_groups`."""
+    provider = await _provider(database, limits, query.provider)
+    counted: dict[Key, _Counted] = {}
+    for window in windows(query.since):
+        for row in await _count(database, limits, query, {**window.condition, **provider}, window.date):
+            group = counted.setdefault(_key(query, row["_id"]), _Counted())
+            group.count += row["count"]
+            group.last = max(group.last, row["last"])
+    for window in windows(query.since):
+        await _find_newest(database, limits, query, counted, window, provider)
+    # A group whose newest failure somebody deleted in the meantime is left out.
+    return in_order(ErrorGroup(count=one.count, newest=one.newest) for one in counted.values() if one.newest)
+
+
+async def _provider(database: Database, limits: Limits, provider: str | None) -> Document:
+    """Return the condition on the provider, in all spellings that occur."""
+    if provider is None:
+        return {}
+    found = await providers_in(database, limits, [FAILURES])
+    return {"provider": {"$in": [name for _, name in found if name.lower() == provider.lower()]}}
+
+
+def count_pipeline(query: ErrorQuery, match: Document, date: str) -> list[Document]:
+    """Return the stages that count failures, and tell the newest time, by what they have in common."""
+    together = {name: f"${name}" for name in _FIELDS[query.by]}
+    return [{"$match": match}, {"$group": {"_id": together, "count": {"$sum": 1}, "last": {"$max": f"${date}"}}}]
+
+
+async def _count(
+    database: Database, limits: Limits, query: ErrorQuery, match: Document, date: str
+) -> list[Mapping[str, Any]]:
+    pipeline = count_pipeline(query, match, date)
+    answer = database[FAILURES].aggregate(pipeline, maxTimeMS=limits.question_milliseconds, allowDiskUse=True)
+    return list(await answer.to_list(None))
+
+
+def _key(query: ErrorQuery, named: Mapping[str, Any]) -> Key:
+    """Return what names a group, the same however provider and model are spelled."""
+    return tuple(_name(field, named.get(field)) for field in _FIELDS[query.by])
+
+
+def _name(field: str, value: Any) -> str:
+    if not isinstance(value, str):
+        return "unknown" if field == "error_kind" else ""  # as a reader sees what earlier writers left out
+    return value.lower() if field in ("provider", "model_name") else value
+
+
+async def _find_newest(
+    database: Database,
+    limits: Limits,
+    query: ErrorQuery,
+    counted: Mapping[Key, _Counted],
+    window: Window,
+    provider: Document,
+) -> None:
+    times = sorted({one.last for one in counted.values()})
+    for start in range(0, len(times), _AT_ONCE):
+        match = newest_match(window, times[start : start + _AT_ONCE], provider)
+        for document in await database[FAILURES].find(match, max_time_ms=limits.question_milliseconds).to_list(None):
+            group = counted.get(_key(query, document))
+            if group is not None:
+                group.saw(failure_of(document))
+
+
+def newest_match(window: Window, times: Sequence[datetime], provider: Document) -> Document:
+    """Return the condition on failures of just these times."""
+    return {**window.condition, window.date: {"$in": list(times)}, **provider}

@@ -1,0 +1,131 @@
+"""Counts and figures of many runs in MongoDB, taken from the indexes ``llmbench_figures`` and ``llmbench_errors``.
+
+MongoDB 6.0 has no ``$percentile``, and its own would be an estimate: the server gathers each model's figures, and
+percentiles are taken here, as everywhere in llmbench.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+import anyio.to_thread
+
+from llmbench.stores.base import ModelSummary, ModelTally, OutcomeQuery
+from llmbench.stores.figures import Last, Runs, summaries_of, tallies_of
+from llmbench.stores.mongo_client import Database, Document, Limits
+from llmbench.stores.mongo_documents import plain
+from llmbench.stores.mongo_errors import windows, within
+from llmbench.stores.mongo_questions import Part, names, part, providers_in, spellings_in, together
+from llmbench.stores.mongo_schema import FAILURES, PROBES, SAMPLES
+
+_NAMES: Document = {"provider": "$provider", "model_name": "$model_name"}
+_DAY = 24 * 60 * 60 * 1000
+_FIGURES: Document = {"speeds": {"$push": "$tokens_per_second"}, "first": {"$push": "$time_to_first_token"}}
+
+Models = dict[tuple[str, str], Runs]
+"""Runs by provider and model in lower case."""
+
+
+async def tallies(database: Database, limits: Limits, since: datetime | None) -> list[ModelTally]:
+    """Count the runs since then; see `llmbench.stores.base.Store.tallies`."""
+    models: Models = {}
+    for collection in (SAMPLES, PROBES):
+        for row in await _rows(database, limits, collection, grouped({"run_ts": within(since)}, "run_ts")):
+            _take_successes(models, row)
+    await _take_failures(database, limits, models, since, {})
+    await _find_earlier_successes(database, limits, models)
+    return tallies_of(models.values())
+
+
+async def summary(database: Database, limits: Limits, query: OutcomeQuery) -> list[ModelSummary]:
+    """Sum up the runs since then; see `llmbench.stores.base.Store.summary`."""
+    conditions = await names(database, limits, query)
+    models: Models = {}
+    for collection in (SAMPLES, PROBES):
+        if collection in conditions:
+            match = {"run_ts": within(query.since), **conditions[collection]}
+            for row in await _rows(database, limits, collection, by_day(match)):
+                _take_figures(_take_successes(models, row), row)
+    if FAILURES in conditions:
+        await _take_failures(database, limits, models, query.since, conditions[FAILURES])
+    # Off the event loop: there may be a million figures to be sorted.
+    return await anyio.to_thread.run_sync(summaries_of, models.values())
+
+
+def grouped(match: Document, date: str) -> list[Document]:
+    """Return the stages that count each model's runs and tell the newest."""
+    return [{"$match": match}, {"$group": {"_id": _NAMES, "count": {"$sum": 1}, "last": {"$max": f"${date}"}}}]
+
+
+def by_day(match: Document) -> list[Document]:
+    """Return the stages that gather each model's figures, day by day: a document holds no more than 16 MB."""
+    day = {"$floor": {"$divide": [{"$toLong": "$run_ts"}, _DAY]}}
+    counted: Document = {"count": {"$sum": 1}, "last": {"$max": "$run_ts"}}
+    return [{"$match": match}, {"$group": {"_id": {**_NAMES, "day": day}, **counted, **_FIGURES}}]
+
+
+async def _rows(
+    database: Database, limits: Limits, collection: str, pipeline: list[Document]
+) -> list[Mapping[str, Any]]:
+    """Return the rows that name a model."""
+    answer = database[collection].aggregate(pipeline, maxTimeMS=limits.question_milliseconds, allowDiskUse=True)
+    rows = await answer.to_list(None)
+    return [row for row in rows if all(isinstance(row["_id"].get(name), str) for name in _NAMES)]
+
+
+def _take_successes(models: Models, row: Mapping[str, Any]) -> Runs:
+    last = _last(row)
+    runs = _runs(models, last)
+    runs.succeeded(last, row["count"])
+    return runs
+
+
+def _take_figures(runs: Runs, row: Mapping[str, Any]) -> None:
+    runs.speeds += _numbers(row["speeds"])
+    runs.first_tokens += _numbers(row["first"])
+
+
+async def _take_failures(
+    database: Database, limits: Limits, models: Models, since: datetime | None, condition: Document
+) -> None:
+    for window in windows(since):
+        match = {**window.condition, **condition}
+        for row in await _rows(database, limits, FAILURES, grouped(match, window.date)):
+            last = _last(row)
+            _runs(models, last).failed(last, row["count"])
+
+
+def _last(row: Mapping[str, Any]) -> Last:
+    return Last(row["last"], row["_id"]["provider"], row["_id"]["model_name"])
+
+
+def _runs(models: Models, last: Last) -> Runs:
+    return models.setdefault((last.provider.lower(), last.model_name.lower()), Runs())
+
+
+def _numbers(values: Iterable[Any]) -> list[float]:
+    """Return what is a number; documents of other writers may hold anything."""
+    found = (value if type(value) is float else plain(value) for value in values)
+    return [float(value) for value in found if type(value) in (float, int) and math.isfinite(value)]
+
+
+async def _find_earlier_successes(database: Database, limits: Limits, models: Models) -> None:
+    """Look up the last success of each model that has none in the window."""
+    spellings = await spellings_in(database, limits, await providers_in(database, limits, (SAMPLES, PROBES)))
+    parts = [
+        _newest(one.collection, one.match)
+        for one in spellings
+        if one.folded not in models or models[one.folded].success is None
+    ]
+    for row in await together(database, limits, parts):
+        last = _last(row)
+        _runs(models, last).succeeded(last)
+
+
+def _newest(collection: str, match: Document) -> Part:
+    named = {"_id": _NAMES, "last": "$run_ts"}
+    newest = {**match, "run_ts": within(None)}
+    return part(collection, {"$match": newest}, {"$sort": {"run_ts": -1}}, {"$limit": 1}, {"$project": named})
