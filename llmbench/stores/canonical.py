@@ -8,6 +8,7 @@ proves that whoever reads the document later can decode it.
 
 from __future__ import annotations
 
+import functools
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -22,10 +23,12 @@ _encoder = msgspec.json.Encoder(order="deterministic")
 _decoders: dict[type, msgspec.json.Decoder[Any]] = {
     kind: msgspec.json.Decoder(kind) for kind in (Sample, Failure, Model)
 }
-DATES: dict[type, list[str]] = {
-    kind: [field.name for field in msgspec.structs.fields(kind) if field.type in (datetime, datetime | None)]
-    for kind in (Sample, Failure, Model)
-}
+
+
+@functools.cache
+def dates_of(kind: type[msgspec.Struct]) -> tuple[str, ...]:
+    """Return the names of a Struct's fields that hold dates."""
+    return tuple(field.name for field in msgspec.structs.fields(kind) if field.type in (datetime, datetime | None))
 
 
 class UnstorableError(ValueError):
@@ -52,7 +55,7 @@ def canonical_form(document: D) -> tuple[bytes, D]:
 
 
 def _fault(document: Document, read_back: Document) -> str | None:
-    for name in DATES[type(document)]:
+    for name in dates_of(type(document)):
         date = getattr(document, name)
         if date is not None and date.tzinfo is None:
             return f"has no time zone in {name!r}; every date is aware UTC"

@@ -18,7 +18,7 @@ from bson.errors import BSONError
 from bson.objectid import ObjectId
 
 from llmbench.messages import Envelope, Failure, Model, Outcome, Sample
-from llmbench.stores.canonical import DATES, UnstorableError, canonical_form, canonical_json
+from llmbench.stores.canonical import UnstorableError, canonical_form, canonical_json, dates_of
 from llmbench.stores.mongo_client import Document
 from llmbench.stores.mongo_schema import FAILURES, PROBES, SAMPLES
 
@@ -60,7 +60,7 @@ def form(item: Envelope) -> Form:
 
 def in_milliseconds(document: S) -> S:
     """Return the document with its dates cut to what BSON keeps."""
-    dates = ((name, getattr(document, name)) for name in DATES[type(document)])
+    dates = ((name, getattr(document, name)) for name in dates_of(type(document)))
     cut = {
         name: value.replace(microsecond=value.microsecond // 1000 * 1000)
         for name, value in dates
