@@ -14,6 +14,7 @@ from typing import Any, Literal, Protocol, TypedDict, Unpack
 import msgspec
 
 from llmbench.messages import Envelope, Model, Outcome
+from llmbench.stores.leases import Leases
 
 
 class StoreError(Exception):
@@ -164,4 +165,11 @@ class Store(Protocol):
 
     async def rollups(self, *, since: datetime | None = None) -> list[ErrorRollup]:
         """Return the error rollups last seen since then, most frequent first."""
+        ...
+
+    def leases(self, runner: str, term: float) -> Leases:
+        """Return the leases of a runner with this id, each for ``term`` seconds; the store has to be open to use them.
+
+        A store that is one engine's own knows no other runner, and grants everything.
+        """
         ...

@@ -18,7 +18,9 @@ import pymongo
 from llmbench.messages import Envelope, Model, Outcome
 from llmbench.stores import mongo_catalog, mongo_client, mongo_counts, mongo_outcomes, mongo_questions, mongo_schema
 from llmbench.stores.base import ErrorRollup, ModelChanges, ModelHistory, OutcomeQuery, StoreError, Verdict
+from llmbench.stores.leases import Leases
 from llmbench.stores.mongo_client import Address, Client, Database, Deployment, Limits, store_errors
+from llmbench.stores.mongo_leases import MongoLeases
 from llmbench.stores.mongo_schema import IndexState
 
 logger = logging.getLogger(__name__)
@@ -186,6 +188,9 @@ class MongoStore:
         database = self._database()
         with store_errors(self._address):
             return await mongo_questions.rollups(database, self._limits, since)
+
+    def leases(self, runner: str, term: float) -> Leases:
+        return MongoLeases(self._database, self._address, self._limits, runner, term)
 
     def _database(self) -> Database:
         if self._opened is None:

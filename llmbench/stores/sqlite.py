@@ -19,6 +19,7 @@ import anyio.to_thread
 from llmbench.messages import Envelope, Model, Outcome
 from llmbench.stores import sqlite_catalog, sqlite_outcomes
 from llmbench.stores.base import ErrorRollup, ModelChanges, ModelHistory, OutcomeQuery, StoreError, Verdict
+from llmbench.stores.leases import Leases, Unshared
 from llmbench.stores.sqlite_schema import checkpoint_from_now_on, connect, identity, leave, store_errors
 
 T = TypeVar("T")
@@ -97,6 +98,10 @@ class SQLiteStore:
 
     async def rollups(self, *, since: datetime | None = None) -> list[ErrorRollup]:
         return await self._call(lambda connection: sqlite_outcomes.rollups(connection, since))
+
+    def leases(self, runner: str, term: float) -> Leases:
+        """Return leases that grant everything: the file is one engine's own."""
+        return Unshared()
 
     async def _call(self, work: Callable[[sqlite3.Connection], T]) -> T:
         return await self._in_thread(lambda: self._with_connection(work))
