@@ -137,9 +137,8 @@ class Leasing:
                 await self._release()
                 await self._leases.release_all()
         except (StoreError, TimeoutError) as error:
-            logger.warning(
-                "leases were not given back (%s): other runners get them %g s later", error, self._sharing.term
-            )
+            reason = str(error) or f"no answer within {_LAST_SECONDS:g} s"
+            logger.warning("leases were not given back (%s): they run out after %g s", reason, self._sharing.term)
 
     async def _serve(self) -> None:
         if not (self._wanted or self._ended):
@@ -247,16 +246,13 @@ class Leasing:
             return
         self._failing_since = monotonic()
         logger.error("nothing new is claimed, what is held counts until it expires: %s", error)
-        self._tell(LaneState(lane=NAME, status="blocked", at=self._clock.now(), reason=str(error)))
+        self._bus.publish(LaneState(lane=NAME, status="blocked", at=self._clock.now(), reason=str(error)))
 
     def _works(self) -> None:
         if self._failing_since is not None:
             self._failing_since = None
             logger.info("leases can be claimed again")
-            self._tell(LaneState(lane=NAME, status="ok", at=self._clock.now()))
-
-    def _tell(self, state: LaneState) -> None:
-        self._bus.publish(state)
+            self._bus.publish(LaneState(lane=NAME, status="ok", at=self._clock.now()))
 
 
 def _name(key: LeaseKey) -> str:

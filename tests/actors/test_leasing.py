@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from time import monotonic
 from typing import Any
 
 import anyio
 import pytest
 from anyio.streams.memory import MemoryObjectReceiveStream
+from pymongo import MongoClient
 
 from llmbench.actors import leasing as module
 from llmbench.actors.bus import Bus
@@ -19,12 +20,16 @@ from llmbench.actors.plans import Batch, Rotation
 from llmbench.clock import SystemClock
 from llmbench.ids import new_outcome_id
 from llmbench.messages import Acknowledged, Deferred, Job, LaneBlocked, LaneState, LeaseGranted, SchedulerMessage
+from llmbench.secrets import Secret
 from llmbench.simulator import SpawnedSimulator
 from llmbench.stores.base import StoreError
 from llmbench.stores.leases import Claim, Ended, Granted, LeaseKey, Unshared, Withheld
+from llmbench.stores.mongo import MongoStore
+from llmbench.stores.mongo_client import Address
 from llmbench.stores.sqlite import SQLiteStore
-from tests.actors.engine import LIMIT, PROFILE, Engine, lane, runs, seen, settings, unique
+from tests.actors.engine import LIMIT, PROFILE, Engine, in_store, lane, runs, seen, settings, unique
 from tests.stores.documents import NOON, model
+from tests.stores.mongod import Mongod
 
 FRESH = timedelta(minutes=180)
 TERM = 60.0
@@ -237,6 +242,27 @@ class TestTheActor:
         assert [one.result for one in leases.ended] == ["unused"]
 
 
+class Ahead(SystemClock):
+    """A clock that is ten minutes fast."""
+
+    def now(self) -> datetime:
+        return super().now() + timedelta(minutes=10)
+
+
+@asynccontextmanager
+async def stores_of_two(mongod: Mongod) -> AsyncIterator[tuple[MongoStore, MongoStore]]:
+    """Open a database of their own for two programs."""
+    place = Address(uri=Secret(mongod.uri), database=f"llm-bench-{new_outcome_id()}")
+    one, other = MongoStore(place), MongoStore(place)
+    await one.open()
+    await other.open()
+    yield one, other
+    await other.close()
+    await one.close()
+    with MongoClient[dict[str, Any]](mongod.uri) as client:
+        client.drop_database(place.database)
+
+
 @pytest.mark.usefixtures("sdks")
 class TestTheEngine:
     """Real runs, under leases."""
@@ -299,3 +325,31 @@ class TestTheEngine:
 
         assert {one.result for one in leases.ended} == {"unused"}
         assert await seen(simulator, name) == []
+
+    async def test_a_runner_whose_clock_is_wrong_measures_nothing_twice(
+        self, simulator: SpawnedSimulator, mongod: Mongod
+    ) -> None:
+        """By its clock all that the other has measured is long stale; the server's clock says that it is not."""
+        models, fresh = [unique() for _ in range(8)], timedelta(minutes=5)
+        clocks = [SystemClock(), Ahead()]
+        plans = [Rotation(runs("groq", *models), {}, fresh) for _ in clocks]
+        async with stores_of_two(mongod) as stores:
+            engines = [
+                Engine(
+                    [lane(settings(simulator))],
+                    plan,
+                    store,
+                    clock=clock,
+                    sharing=Sharing(leases=store.leases("same", TERM), fresh=fresh, term=TERM),
+                )
+                for plan, store, clock in zip(plans, stores, clocks, strict=True)
+            ]
+            async with engines[0].running(), engines[1].running():
+                while any(  # noqa: ASYNC110  what is left to another is told to the plan alone, which has no event
+                    plan.due_count(clock.now()) for plan, clock in zip(plans, clocks, strict=True)
+                ):
+                    await anyio.sleep(0.01)
+            stored = await in_store(stores[0])
+
+        assert sorted(outcome.model_name for outcome in stored) == sorted(models)
+        assert [len(await seen(simulator, name)) for name in models] == [1] * len(models)
