@@ -177,12 +177,16 @@ Outcome = Sample | Failure
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
-    """One run to be made: the scheduler (or `bench`) asks, a provider actor carries it out."""
+    """One run to be made: the scheduler (or `bench`) asks, a provider actor carries it out.
+
+    It must not be started at or after ``start_before`` (seconds of `time.monotonic`), when its lease runs out.
+    """
 
     outcome_id: str
     model: Model
     profile: Profile
     role: Role = "scheduled"
+    start_before: float | None = None
 
 
 class Envelope(msgspec.Struct, frozen=True, kw_only=True):
@@ -214,12 +218,25 @@ class NotStored(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Deferred(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """A lane gave a job back without starting it; nothing was measured and nothing is stored."""
+    """A job was not started; nothing was measured and nothing is stored.
+
+    A lane gave it back, or, if there are ``seconds``, it is left to another runner for so long.
+    """
 
     outcome_id: str
     provider: str
     model_id: str
     reason: str
+    seconds: float | None = None
+
+
+class LeaseGranted(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """The job is this runner's to start, up to ``until`` (seconds of `time.monotonic`)."""
+
+    outcome_id: str
+    provider: str
+    model_id: str
+    until: float
 
 
 class LaneReset(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -243,7 +260,7 @@ class LaneBlocked(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     lasting: bool
 
 
-SchedulerMessage = Acknowledged | NotStored | Deferred | LaneReset | Ready | LaneBlocked
+SchedulerMessage = Acknowledged | NotStored | Deferred | LeaseGranted | LaneReset | Ready | LaneBlocked
 
 LaneStatus = Literal["starting", "ok", "blocked", "restarting", "down", "stopped"]
 

@@ -40,7 +40,7 @@ def test_every_key_of_a_full_file_takes_effect() -> None:
     config = load(GOOD / "every_key.toml", {})
 
     assert (config.runner.id, config.runner.region) == ("runner-1", "eu-central-1")
-    assert msgspec.structs.astuple(config.schedule) == (60.0, 10.5)
+    assert msgspec.structs.astuple(config.schedule) == (60.0, 10.5, "region", 5.0)
     assert config.database == GOOD / "data" / "outcomes.db"
     assert config.profile("long") == Profile(
         id="long",

@@ -77,6 +77,7 @@ class Rotation:
         self._fresh = fresh
         self._in_flight = InFlight()
         self._handed_out: dict[str, datetime] = {}
+        self._elsewhere: dict[Key, datetime] = {}
         self.replace_models(models)
 
     finished = False
@@ -95,11 +96,13 @@ class Rotation:
         model, profile = self._models[key]
         job = Job(outcome_id=new_outcome_id(), model=model, profile=profile)
         self._in_flight.add(job)
+        self._elsewhere.pop(key, None)
         self._handed_out[job.outcome_id] = now
         return job
 
     def _due_at(self, key: Key) -> datetime:
-        return due_at(key, self._clocks.get(key, ModelClock()), self._fresh)
+        at = due_at(key, self._clocks.get(key, ModelClock()), self._fresh)
+        return max(at, self._elsewhere.get(key, at))
 
     def apply(self, message: SchedulerMessage) -> None:
         if not isinstance(message, Acknowledged | NotStored | Deferred):
@@ -113,6 +116,8 @@ class Rotation:
             self._clocks[key] = clock.after(message)
         elif isinstance(message, NotStored):
             self._clocks[key] = clock.after_refusal(at)
+        elif message.seconds is not None:
+            self._elsewhere[key] = at + timedelta(seconds=message.seconds)
 
     def next_due(self, now: datetime) -> datetime | None:
         busy = self._in_flight.keys()
@@ -137,6 +142,8 @@ class Batch:
         self._in_flight = InFlight()
         self.total = 0
         self.done = 0
+        self.elsewhere = 0
+        """How many runs were left to other runners."""
         self.given_up: dict[str, tuple[int, str]] = {}
         """How many runs were not made, by provider, with the reason."""
         self._closed: dict[str, str] = {}
@@ -164,6 +171,8 @@ class Batch:
         match message:
             case Acknowledged() | NotStored():
                 self.done += self._in_flight.remove(message.outcome_id) is not None
+            case Deferred() if message.seconds is not None:
+                self.elsewhere += self._in_flight.remove(message.outcome_id) is not None
             case Deferred():
                 job = self._in_flight.remove(message.outcome_id)
                 if job is not None:

@@ -166,11 +166,15 @@ class ProviderActor:
                 await self._limiter.acquire()
                 self._around.inbox.send_nowait(Ready(provider=self.name))
                 job = await self._mailbox.receive()
-                if self._breaker.delay(monotonic()) == 0:
+                now = monotonic()
+                if job.start_before is not None and now >= job.start_before:
+                    self._give_back(job, "its lease ran out before it could start")
+                elif self._breaker.delay(now) == 0:
                     epoch = self._breaker.started()
                     await self._begin_interval()
                     return job, epoch
-                self._give_back(job, "the lane was paused meanwhile")
+                else:
+                    self._give_back(job, "the lane was paused meanwhile")
 
     async def _until_allowed(self) -> None:
         while (delay := self._breaker.delay(monotonic())) != 0:

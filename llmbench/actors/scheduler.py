@@ -1,6 +1,7 @@
 """The scheduler: lanes ask for work, the plan says which job is next, acknowledgements come back.
 
 A lane asks only when it could start at once, so a job is chosen at the last moment and never waits in a mailbox.
+Where models are shared with other runners, it is claimed first; meanwhile other lanes get theirs.
 """
 
 from __future__ import annotations
@@ -9,11 +10,22 @@ import contextlib
 from collections.abc import Awaitable, Callable, Mapping
 
 import anyio
+import msgspec
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
+from llmbench.actors.leasing import Leasing
 from llmbench.actors.plans import Plan
 from llmbench.clock import Clock
-from llmbench.messages import Deferred, Job, LaneReset, Ready, SchedulerMessage
+from llmbench.messages import (
+    Acknowledged,
+    Deferred,
+    Job,
+    LaneReset,
+    LeaseGranted,
+    NotStored,
+    Ready,
+    SchedulerMessage,
+)
 
 Mailboxes = Mapping[str, tuple[MemoryObjectSendStream[Job], MemoryObjectReceiveStream[Job]]]
 """Both ends of each lane's mailbox, by provider."""
@@ -32,12 +44,15 @@ class Scheduler:
         mailboxes: Mailboxes,
         clock: Clock,
         refresh: Callable[[], Awaitable[None]] | None = None,
+        leasing: Leasing | None = None,
     ) -> None:
         self._plan = plan
         self._inbox = inbox
         self._mailboxes = mailboxes
         self._clock = clock
         self._refresh = refresh
+        self._leasing = leasing
+        self._claiming: dict[str, Job] = {}
         self._asked: dict[str, int] = {}
         self._refreshed = 0.0
 
@@ -62,23 +77,52 @@ class Scheduler:
             case LaneReset():
                 self._asked[message.provider] = 0
                 self._take_back(message.provider)
-            case _:
+            case LeaseGranted():
+                self._send(message)
+            case Deferred() if self._claiming.pop(message.outcome_id, None) is not None:
+                self._asked[message.provider] += 1
                 self._plan.apply(message)
+            case _:
+                self._apply(message)
+
+    def _apply(self, message: SchedulerMessage) -> None:
+        self._plan.apply(message)
+        if self._leasing is not None and isinstance(message, Acknowledged | NotStored | Deferred):
+            self._leasing.settle(message)
+
+    def settle(self) -> None:
+        """Take what the sink has told since the scheduler ended."""
+        with contextlib.suppress(anyio.WouldBlock, anyio.EndOfStream):
+            while True:
+                message = self._inbox.receive_nowait()
+                if isinstance(message, Acknowledged | NotStored):
+                    self._apply(message)
+
+    def _send(self, granted: LeaseGranted) -> None:
+        job = self._claiming.pop(granted.outcome_id, None)
+        if job is not None:
+            self._mailboxes[granted.provider][0].send_nowait(msgspec.structs.replace(job, start_before=granted.until))
+        elif self._leasing is not None:
+            self._leasing.give_back(granted)
 
     def _take_back(self, provider: str) -> None:
-        """Empty a lane's mailbox, which nobody else fills: its jobs go back into the plan."""
+        """Empty a lane's mailbox, which nobody else fills: its jobs go back into the plan, as do those to be leased."""
         _send, receive = self._mailboxes[provider]
+        for job in [job for job in self._claiming.values() if job.model.provider == provider]:
+            del self._claiming[job.outcome_id]
+            if self._leasing is not None:
+                self._leasing.want_no_more(job)
+            self._put_back(job)
         with contextlib.suppress(anyio.WouldBlock):
             while True:
-                job = receive.receive_nowait()
-                self._plan.apply(
-                    Deferred(
-                        outcome_id=job.outcome_id,
-                        provider=provider,
-                        model_id=job.model.model_id,
-                        reason="the lane was restarted",
-                    )
-                )
+                self._put_back(receive.receive_nowait())
+
+    def _put_back(self, job: Job) -> None:
+        model = job.model
+        reason = "the lane was restarted"
+        self._apply(
+            Deferred(outcome_id=job.outcome_id, provider=model.provider, model_id=model.model_id, reason=reason)
+        )
 
     def _hand_out(self) -> None:
         for provider, asked in self._asked.items():
@@ -86,8 +130,12 @@ class Scheduler:
                 job = self._plan.next_job(provider, self._clock.now())
                 if job is None:
                     break
-                self._mailboxes[provider][0].send_nowait(job)
                 self._asked[provider] -= 1
+                if self._leasing is None:
+                    self._mailboxes[provider][0].send_nowait(job)
+                else:
+                    self._claiming[job.outcome_id] = job
+                    self._leasing.want(job)
 
     def _sleep_seconds(self) -> float:
         now = self._clock.now()

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 
 import anyio
 import msgspec
 
 from llmbench.actors.breaker import PROBE_SECONDS
 from llmbench.actors.bus import Bus
+from llmbench.actors.leasing import NAME as LEASES
+from llmbench.actors.leasing import Leasing, Sharing
 from llmbench.actors.plans import Plan
 from llmbench.actors.provider import ProviderActor, Surroundings
 from llmbench.actors.record import Runner
@@ -63,6 +66,7 @@ class Supervisor:
         budget: Callable[[], RestartBudget] = RestartBudget,
         on_stored: Callable[[Outcome], None] = log_run,
         store_patience: float | None = None,
+        sharing: Sharing | None = None,
     ) -> None:
         self.bus = bus or Bus()
         self._clock = clock or SystemClock()
@@ -92,10 +96,17 @@ class Supervisor:
             lane.settings.name: ProviderActor(lane.settings, lane.open, self._mailboxes[lane.settings.name][1], around)
             for lane in lanes
         }
-        scheduler = Scheduler(plan, inbox_out, self._mailboxes, self._clock, refresh)
+        self._leasing = Leasing(sharing, inbox_in, self.bus, self._clock, store_patience) if sharing else None
+        scheduler = Scheduler(plan, inbox_out, self._mailboxes, self._clock, refresh, self._leasing)
+        self._settle = scheduler.settle
         self.lanes = {lane.settings.name: self._supervise(lane, budget()) for lane in lanes}
         self._scheduler = Supervised("scheduler", scheduler.run, self.bus, self._clock, budget())
         self._sink = Supervised("sink", self.sink.run, self.bus, self._clock, budget(), on_down=self._without_store)
+        self._leases = (
+            Supervised(LEASES, self._leasing.run, self.bus, self._clock, budget())
+            if self._leasing is not None
+            else None
+        )
         self._lanes_scope = anyio.CancelScope()
         self._drain_seconds = _DRAIN_SECONDS
         self._drain_scope: anyio.CancelScope | None = None
@@ -138,13 +149,14 @@ class Supervisor:
     @property
     def anything_down(self) -> bool:
         """Whether any actor does not work now."""
-        return any(actor.down is not None for actor in (self._sink, self._scheduler, *self.lanes.values()))
+        own = (self._sink, self._scheduler, *([self._leases] if self._leases is not None else []))
+        return any(actor.down is not None for actor in (*own, *self.lanes.values()))
 
     async def run(self) -> None:
         """Run until the plan is finished or `stop` is called; then wind down in order."""
         self._quiet.freeze()
         try:
-            async with anyio.create_task_group() as sink_group:
+            async with self._holding_leases(), anyio.create_task_group() as sink_group:
                 sink_group.start_soon(self._sink.run)
                 with self._lanes_scope:
                     await self._run_lanes()
@@ -159,6 +171,19 @@ class Supervisor:
             self._quiet.release()
             self._close_channels()
             self.bus.close()
+
+    @asynccontextmanager
+    async def _holding_leases(self) -> AsyncIterator[None]:
+        """Keep leases for as long as anything runs or waits to be stored, and give them back then."""
+        if self._leasing is None or self._leases is None:
+            yield
+            return
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._leases.run)
+            yield
+            group.cancel_scope.cancel()
+        self._settle()
+        await self._leasing.finish()
 
     async def _run_lanes(self) -> None:
         async with anyio.create_task_group() as lanes:

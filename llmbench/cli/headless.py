@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 from llmbench import __version__
 from llmbench.actors.due import Key, ModelClock, due_at, key_of, stalest_first
+from llmbench.actors.leasing import Sharing
 from llmbench.actors.plans import Batch, Plan, Rotation
 from llmbench.actors.supervisor import Supervisor
 from llmbench.cli.context import load_config, new_model, open_store, profile_for, seed_catalogue, store_errors
@@ -64,7 +65,10 @@ async def _measure(
         if not runs:
             raise CommandError(_HOW_TO_FILL.format(providers=", ".join(settings.name for settings in providers)))
         await warm_up(working)
-        past = {key: ModelClock.from_history(history) for key, history in clocks.items()}
+        sharing = _sharing(config, store)
+        # What other regions measured does not count here, and the leases know this one's past.
+        known = clocks if not (sharing.region and sharing.leases.shared) else {}
+        past = {key: ModelClock.from_history(history) for key, history in known.items()}
         plan = _plan(config, runs, past, options)
         supervisor = Supervisor(
             lanes,
@@ -74,8 +78,13 @@ async def _measure(
             grace_seconds=config.schedule.grace_seconds,
             refresh=_refresher(config, store, providers, plan),
             store_patience=STORE_PATIENCE_SECONDS if options.once else None,
+            sharing=sharing,
         )
         _announce(store, runs, providers, plan)
+        if sharing.leases.shared:
+            logger.info(
+                "runner %s shares the models with those of %s", config.runner.id, sharing.region or "all regions"
+            )
         _first, second = await run_until_signal(supervisor, logger.info)
     if second is not None:
         return 128 + second
@@ -111,6 +120,16 @@ def _plan(config: Config, runs: Runs, clocks: dict[Key, ModelClock], options: ar
     return Batch([by_key[key] for key in chosen], "scheduled")
 
 
+def _sharing(config: Config, store: Store) -> Sharing:
+    schedule, runner = config.schedule, config.runner
+    return Sharing(
+        leases=store.leases(runner.id, schedule.lease_seconds),
+        fresh=timedelta(minutes=schedule.fresh_minutes),
+        term=schedule.lease_seconds,
+        region=runner.region if schedule.claim == "region" else None,
+    )
+
+
 def _refresher(config: Config, store: Store, providers: list[ResolvedProvider], plan: Plan) -> Refresh | None:
     """Return what takes over changes of the catalogue while the engine runs."""
     if not isinstance(plan, Rotation):
@@ -143,6 +162,8 @@ def _verdict(supervisor: Supervisor, plan: Plan) -> ExitCode:
     if isinstance(plan, Batch):
         for provider, (count, reason) in plan.given_up.items():
             logger.error("%s: %d runs were not made: %s", provider, count, reason)
+        if plan.elsewhere:
+            logger.info("%d models were left to other runners", plan.elsewhere)
     logger.info("ended: %d outcomes stored, %d refused, %d not stored", sink.stored, sink.refused, sink.waiting)
     healthy = not (supervisor.anything_down or sink.refused or sink.waiting)
     complete = not (isinstance(plan, Batch) and plan.given_up)

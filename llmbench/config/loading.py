@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import msgspec
@@ -59,7 +59,12 @@ def _with_rules(walked: list[Problem], tables: Tables, folder: Path) -> list[Pro
         for name, table in tables.providers.items()
         for problem in providers.problems(name, table, profiles, folder)
     )
-    return walked + [problem for problem in ruled if problem.key not in wrong]
+    return walked + [problem for problem in (*ruled, *_claiming(tables)) if problem.key not in wrong]
+
+
+def _claiming(tables: Tables) -> Iterator[Problem]:
+    if tables.schedule.claim == "region" and tables.runner.region is None:
+        yield Problem("schedule.claim", "is 'region', but this runner has none: set runner.region")
 
 
 def _redacted(problems: Iterable[str], tables: Tables, env: Mapping[str, str]) -> list[str]:

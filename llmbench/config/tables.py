@@ -127,10 +127,15 @@ class RunnerTable(Table, frozen=True):
 
 
 class ScheduleTable(Table, frozen=True):
-    """When to measure, and how long running streams may take to finish once a stop is asked for."""
+    """When to measure, how long running streams may take to finish once a stop is asked for, and with whom to share.
+
+    ``claim``: several runners on one store share the models, all of them or those of one region.
+    """
 
     fresh_minutes: Minutes = 180.0
     grace_seconds: Annotated[float, Meta(ge=0, le=3600)] = 30.0
+    claim: Literal["shared", "region"] = "shared"
+    lease_seconds: Annotated[float, Meta(ge=1, le=3600)] = 60.0
 
 
 class SqliteTable(Table, frozen=True):

@@ -14,6 +14,7 @@ from typing import Any, Literal, Protocol, TypedDict, Unpack, get_args
 import msgspec
 
 from llmbench.messages import Envelope, Failure, Model, Outcome
+from llmbench.stores.leases import Leases
 
 
 class StoreError(Exception):
@@ -277,5 +278,12 @@ class Store(Protocol):
         """Sum up the runs since then of every model that has some; by provider, then model.
 
         ``provider`` and ``model`` are as in `OutcomeQuery`.
+        """
+        ...
+
+    def leases(self, runner: str, term: float) -> Leases:
+        """Return the leases of a runner with this id, each for ``term`` seconds; the store has to be open to use them.
+
+        A store that is one engine's own knows no other runner, and grants everything.
         """
         ...

@@ -41,7 +41,9 @@ from llmbench.stores.base import (
     StoreError,
     Verdict,
 )
+from llmbench.stores.leases import Leases
 from llmbench.stores.mongo_client import Address, Client, Database, Deployment, Limits, store_errors
+from llmbench.stores.mongo_leases import MongoLeases
 from llmbench.stores.mongo_schema import IndexState
 
 logger = logging.getLogger(__name__)
@@ -248,6 +250,9 @@ class MongoStore:
         query = OutcomeQuery(since=since, provider=provider, model=model)
         with store_errors(self._address):
             return await mongo_figures.summary(database, self._limits, query)
+
+    def leases(self, runner: str, term: float) -> Leases:
+        return MongoLeases(self._database, self._address, self._limits, runner, term)
 
     def _database(self) -> Database:
         if self._opened is None:

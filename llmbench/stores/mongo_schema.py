@@ -22,6 +22,7 @@ PROBES = "metrics_cloud_probe"
 FAILURES = "errors_cloud"
 ROLLUPS = "error_rollups"
 MODELS = "models"
+LEASES = "leases"
 
 ANY_CASE = Collation("en", strength=2)
 """Compares without regard to case."""
@@ -123,7 +124,7 @@ INDEXES = (
     Index(FAILURES, "llmbench_uncounted", (("uncounted", 1),), partial={"uncounted": True}),
 )
 
-COLLECTIONS = (SAMPLES, PROBES, FAILURES, ROLLUPS, MODELS)
+COLLECTIONS = (SAMPLES, PROBES, FAILURES, ROLLUPS, MODELS, LEASES)
 
 
 async def check_place(database: Database, address: Address) -> None:

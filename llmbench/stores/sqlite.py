@@ -32,6 +32,7 @@ from llmbench.stores.base import (
     StoreError,
     Verdict,
 )
+from llmbench.stores.leases import Leases, Unshared
 from llmbench.stores.sqlite_schema import checkpoint_from_now_on, connect, identity, leave, store_errors
 
 T = TypeVar("T")
@@ -134,6 +135,10 @@ class SQLiteStore:
         self, *, since: datetime | None = None, provider: str | None = None, model: str | None = None
     ) -> list[ModelSummary]:
         return await self._call(lambda connection: sqlite_questions.summary(connection, since, provider, model))
+
+    def leases(self, runner: str, term: float) -> Leases:
+        """Return leases that grant everything: the file is one engine's own."""
+        return Unshared()
 
     async def _call(self, work: Callable[[sqlite3.Connection], T]) -> T:
         return await self._in_thread(lambda: self._with_connection(work))

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -354,3 +355,33 @@ class TestBatch:
 
         assert batch.finished
         assert batch.done + sum(count for count, _reason in batch.given_up.values()) == batch.total == 12
+
+
+class TestOtherRunners:
+    """A job that was left to another runner."""
+
+    def test_the_rotation_leaves_it_alone_for_so_long(self) -> None:
+        """Then it is due again; the others are handed out meanwhile."""
+        plan = Rotation(runs(CATALOGUE[:2]), {}, FRESH)
+        first = plan.next_job("openai", NOON)
+        assert first is not None
+        plan.apply(msgspec.structs.replace(deferred(first), seconds=60.0))
+        second = plan.next_job("openai", NOON)
+
+        assert second is not None
+        assert second.model.model_id != first.model.model_id
+        assert plan.next_job("openai", NOON + timedelta(seconds=59)) is None
+        assert plan.next_due(NOON) == NOON + timedelta(seconds=60)
+        again = plan.next_job("openai", NOON + timedelta(seconds=60))
+        assert again is not None
+        assert again.model == first.model
+
+    def test_a_round_does_without_it(self) -> None:
+        """It is no run that was not made: somebody makes it."""
+        batch = Batch(runs(CATALOGUE[:1]), "scheduled")
+        job = batch.next_job("openai", NOON)
+        assert job is not None
+        batch.apply(msgspec.structs.replace(deferred(job), seconds=60.0))
+
+        assert batch.finished
+        assert (batch.elsewhere, batch.done, batch.given_up) == (1, 0, {})

@@ -1,0 +1,236 @@
+"""Leases in MongoDB: one document for each model (and region), changed in single atomic steps by the server's clock.
+
+| field | meaning |
+|---|---|
+| ``_id`` | ``provider``, ``model_id`` in lower case, ``region`` (null where all regions share the models) |
+| ``token`` | grows with each grant |
+| ``runner`` | the id of the runner that had the last grant |
+| ``holder``, ``outcome``, ``claimed_at``, ``expires_at`` | only while it is held: the process, the id of its run |
+| ``succeeded_at`` | when the last run that succeeded was claimed |
+| ``failures_in_a_row``, ``not_before`` | since that success; when the model may be tried again |
+| ``left`` | runs of holders that let the lease run out, for the next one to look for |
+
+A runner may die after its outcome was stored and before it gave the lease back. Whoever takes the lease over therefore
+looks whether the outcome of the run before is there, by its id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
+
+import anyio
+import pymongo
+from bson.objectid import ObjectId
+from pymongo import ReturnDocument, UpdateOne
+from pymongo.errors import DuplicateKeyError
+
+from llmbench.ids import new_outcome_id
+from llmbench.stores.base import StoreError
+from llmbench.stores.leases import Claim, Ended, Granted, LeaseKey, Reason, Withheld
+from llmbench.stores.mongo_client import Address, Database, Document, Limits, store_errors
+from llmbench.stores.mongo_schema import LEASES, PROBES, SAMPLES
+
+_NOW = "$$NOW"
+_LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
+_WHILE_HELD = ("holder", "outcome", "claimed_at", "expires_at", "left")
+_ANSWER = dict.fromkeys(
+    ("token", "runner", "holder", "outcome", "expires_at", "succeeded_at", "failures_in_a_row", "not_before", "left"), 1
+)
+_AT_ONCE = 8
+_ATTEMPTS = 5
+
+
+class MongoLeases:
+    """The `Leases` of one process. ``term`` is in seconds.
+
+    Two processes with the same runner id do not share leases: each draws a name of its own.
+    """
+
+    shared = True
+
+    def __init__(
+        self, database: Callable[[], Database], address: Address, limits: Limits, runner: str, term: float
+    ) -> None:
+        self._database = database
+        self._address = address
+        self._limits = limits
+        self._runner = runner
+        self._holder = f"{runner} {new_outcome_id()}"
+        self._term = _milliseconds(term)
+
+    async def claim(self, claims: Sequence[Claim], *, fresh: float) -> list[Granted | Withheld]:
+        answers: list[Granted | Withheld | StoreError | None] = [None] * len(claims)
+        turn = anyio.CapacityLimiter(_AT_ONCE)
+
+        async def one(number: int, claim: Claim) -> None:
+            async with turn:
+                try:
+                    answers[number] = await self._claim(claim, timedelta(seconds=fresh))
+                except StoreError as error:  # the others are to be answered all the same
+                    answers[number] = error
+
+        async with anyio.create_task_group() as group:
+            for number, claim in enumerate(claims):
+                group.start_soon(one, number, claim)
+        if failed := next((answer for answer in answers if isinstance(answer, StoreError)), None):
+            raise failed
+        return [answer for answer in answers if isinstance(answer, Granted | Withheld)]
+
+    async def _claim(self, claim: Claim, fresh: timedelta) -> Granted | Withheld:
+        database = self._database()
+        with store_errors(self._address), pymongo.timeout(self._limits.put):
+            found = await self._ask(database, claim, fresh)
+            if found.get("holder") != self._holder:
+                return _withheld(claim.key, found, fresh)
+            left = await _stored(database, found.get("left") or [])
+            if left is not None and found["now"] - left["at"] < fresh:
+                await self._leave_fresh(database, claim.key, found, left)
+                found |= {"holder": None, "runner": left["runner"], "succeeded_at": left["at"]}
+                return _withheld(claim.key, found, fresh)
+        runs_left: list[Document] = found.get("left") or [{}]
+        return Granted(
+            key=claim.key,
+            token=found["token"],
+            failures_in_a_row=0 if left is not None else found.get("failures_in_a_row", 0),
+            taken_from=runs_left[-1].get("runner"),
+        )
+
+    async def _ask(self, database: Database, claim: Claim, fresh: timedelta) -> Document:
+        """Take the lease if it is to be had, in one step; return the document as it is then, with the time ``now``."""
+        ask = partial(
+            database[LEASES].find_one_and_update,
+            {"_id": _id(claim.key)},
+            self._take_if_free(claim.outcome_id, fresh),
+            projection={**_ANSWER, "now": _NOW},
+            upsert=True,
+            return_document=ReturnDocument.AFTER,
+        )
+        for _ in range(_ATTEMPTS):
+            try:
+                found: Document = await ask()
+            except DuplicateKeyError:
+                continue  # another made the document at the same moment
+            return found
+        raise StoreError(f"{self._address} has a lease that can't be asked for; try again")
+
+    def _take_if_free(self, outcome: str, fresh: timedelta) -> list[Document]:
+        ours: Document = {
+            "token": {"$add": [{"$ifNull": ["$token", 0]}, 1]},
+            "runner": {"$literal": self._runner},
+            "holder": {"$literal": self._holder},
+            "outcome": {"$literal": outcome},
+            "claimed_at": _NOW,
+            "expires_at": {"$add": [_NOW, self._term]},
+            "left": {"$cond": [_let_run_out(outcome), _with_one_more_left(), "$left"]},
+        }
+        taken = {name: {"$cond": ["$_free", value, f"${name}"]} for name, value in ours.items()}
+        return [{"$set": {"_free": self._is_free(fresh)}}, {"$set": taken}, {"$unset": "_free"}]
+
+    def _is_free(self, fresh: timedelta) -> Document:
+        """A date that is missing is less than any other."""
+        nobodys = {
+            "$or": [
+                {"$eq": [{"$type": "$holder"}, "missing"]},
+                {"$eq": ["$holder", {"$literal": self._holder}]},
+                {"$lte": ["$expires_at", _NOW]},
+            ]
+        }
+        fresh_since = {"$subtract": [_NOW, _milliseconds(fresh.total_seconds())]}
+        return {"$and": [nobodys, {"$lte": ["$succeeded_at", fresh_since]}, {"$lte": ["$not_before", _NOW]}]}
+
+    async def _leave_fresh(self, database: Database, key: LeaseKey, found: Document, left: Document) -> None:
+        """Give back what was just taken, since the holder before had stored its outcome."""
+        await database[LEASES].update_one(
+            {"_id": _id(key), "holder": self._holder, "token": found["token"]},
+            {
+                "$max": {"succeeded_at": left["at"]},
+                "$set": {"runner": left["runner"], "failures_in_a_row": 0},
+                "$unset": dict.fromkeys((*_WHILE_HELD, "not_before"), ""),
+            },
+        )
+
+    async def renew(self, held: Sequence[Granted]) -> list[Granted]:
+        leases = self._database()[LEASES]
+        ours: Document = {"_id": {"$in": [_id(lease.key) for lease in held]}, "holder": self._holder}
+        with store_errors(self._address), pymongo.timeout(self._limits.put):
+            await leases.update_many(ours, [{"$set": {"expires_at": {"$add": [_NOW, self._term]}}}])
+            kept = {(_key(one["_id"]), one["token"]) async for one in leases.find(ours, {"token": 1})}
+        return [lease for lease in held if (lease.key, lease.token) not in kept]
+
+    async def release(self, ended: Sequence[Ended]) -> None:
+        leases = self._database()[LEASES]
+        changes = [
+            UpdateOne({"_id": _id(one.lease.key), "holder": self._holder, "token": one.lease.token}, _given_back(one))
+            for one in ended
+        ]
+        if changes:
+            with store_errors(self._address), pymongo.timeout(self._limits.put):
+                await leases.bulk_write(changes, ordered=False)
+
+    async def release_all(self) -> None:
+        leases = self._database()[LEASES]
+        with store_errors(self._address), pymongo.timeout(self._limits.put):
+            await leases.update_many({"holder": self._holder}, {"$unset": dict.fromkeys(_WHILE_HELD, "")})
+
+
+def _id(key: LeaseKey) -> Document:
+    return {"provider": key.provider, "model_id": key.model_id, "region": key.region}
+
+
+def _key(identity: Mapping[str, Any]) -> LeaseKey:
+    return LeaseKey(identity["provider"], identity["model_id"], identity["region"])
+
+
+def _milliseconds(seconds: float) -> int:
+    return round(seconds * 1000)
+
+
+def _let_run_out(outcome: str) -> Document:
+    """Say whether somebody had the lease for another run and did not give it back."""
+    held = {"$ne": [{"$type": "$holder"}, "missing"]}
+    return {"$and": [held, {"$ne": ["$outcome", {"$literal": outcome}]}]}
+
+
+def _with_one_more_left() -> Document:
+    one = {"outcome": "$outcome", "at": "$claimed_at", "runner": "$runner"}
+    return {"$concatArrays": [{"$ifNull": ["$left", []]}, [one]]}
+
+
+async def _stored(database: Database, left: Sequence[Document]) -> Document | None:
+    """Return the newest of these runs whose sample is stored."""
+    if not left:
+        return None
+    wanted = {"_id": {"$in": [ObjectId(run["outcome"]) for run in left]}}
+    found = {
+        str(one["_id"])
+        for collection in (SAMPLES, PROBES)
+        async for one in database[collection].find(wanted, {"_id": 1})
+    }
+    return max((run for run in left if run["outcome"] in found), key=lambda run: run["at"], default=None)
+
+
+def _withheld(key: LeaseKey, found: Document, fresh: timedelta) -> Withheld:
+    """Say why there is no lease, by the last of the reasons to end."""
+    now: datetime = found["now"]
+    ends: dict[Reason, datetime] = {
+        "fresh": found.get("succeeded_at", _LONG_AGO) + fresh,
+        "resting": found.get("not_before", _LONG_AGO),
+        "held": found["expires_at"] if found.get("holder") else _LONG_AGO,
+    }
+    reason = max(ends, key=lambda name: ends[name])
+    seconds = max(0.0, (ends[reason] - now).total_seconds())
+    return Withheld(key=key, reason=reason, runner=found["runner"], seconds=seconds)
+
+
+def _given_back(one: Ended) -> list[Document]:
+    changes: Document = {}
+    if one.result == "succeeded":
+        changes = {"succeeded_at": {"$max": ["$succeeded_at", "$claimed_at"]}, "failures_in_a_row": 0}
+    elif one.result == "failed":
+        rest = {"$add": [_NOW, _milliseconds(one.rest)]}
+        changes = {"not_before": rest, "failures_in_a_row": one.failures_in_a_row}
+    gone = [*_WHILE_HELD, "not_before"] if one.result == "succeeded" else list(_WHILE_HELD)
+    return [*([{"$set": changes}] if changes else []), {"$unset": gone}]
