@@ -1,7 +1,7 @@
 """The fork server of `engine_driver` for engines on MongoDB, with limits short enough for a test.
 
 Each line on standard input names the folder of an engine: its config.toml is there, and its log, ``log``, goes there.
-Of the program nothing is changed but how long it waits for a server, and between two attempts.
+Of the program nothing is changed but how long it waits: for a server, between two attempts, after a second signal.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import os
 from collections.abc import Mapping
 from typing import NoReturn
 
-from llmbench.actors import sink
+from llmbench.actors import sink, supervisor
 from llmbench.cli import context, waiting
 from llmbench.config import Config
 from llmbench.stores.base import Store
@@ -34,4 +34,5 @@ if __name__ == "__main__":
     context._mongo = impatient_store
     sink._RETRY_FIRST = waiting._FIRST = 0.05
     sink._RETRY_LONGEST = waiting._LONGEST = 0.2
+    supervisor._ABORT_SECONDS = 0.2
     engine_driver.serve(run_engine_in)

@@ -238,7 +238,7 @@ def test_S1_S2_engines_that_end_and_start_while_their_store_is_away(engine: Engi
     2. The next engine says that it waits for the server, measures nothing yet, and can be ended.
     3. One more waits, and goes on once the server is there: with the models that were not stored, and no others.
     """
-    models = [unique("ttft10-gap1") for _ in range(16)]
+    models = [unique("ttft200-gap5") for _ in range(16)]
     engine.configure(*models)
     engine.start()
     engine.until_told(1)
