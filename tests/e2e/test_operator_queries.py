@@ -58,6 +58,7 @@ def _age(database: Documents, by: timedelta) -> None:
     }
     for collection, dates in (("metrics_cloud_v2", ("run_ts", "gen_ts")), ("errors_cloud", ("run_ts", "ts"))):
         database[collection].update_many({}, [{"$set": {name: earlier[name] for name in dates}}])
+    database["leases"].delete_many({})  # which know when each model was last measured, by the server's clock
 
 
 def _ago(**duration: float) -> datetime:
