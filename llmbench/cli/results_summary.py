@@ -7,13 +7,13 @@ from collections.abc import Iterable
 from llmbench.cli import output
 from llmbench.stores.base import ModelSummary
 
-_NAME = 36
+_NAME = 32
 """Columns that the figures leave for a name."""
 
 
 def print_summaries(summaries: Iterable[ModelSummary]) -> None:
     """Print a table, a row for each model; a long name goes on in the next line."""
-    columns = ("model", "n", "ok", "TTFT p50 ms", "p95 ms", "tok/s p50")
+    columns = ("model", "n", "ok", "TTFT p50", "p95 ms", "tok/s p50")
     rows = [row for summary in summaries for row in _rows(summary)]
     output.table(columns, rows, right=(1, 2, 3, 4, 5), wrap=0)
 

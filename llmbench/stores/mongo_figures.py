@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 import anyio.to_thread
@@ -22,7 +23,7 @@ from llmbench.stores.mongo_questions import Part, names, part, providers_in, spe
 from llmbench.stores.mongo_schema import FAILURES, PROBES, SAMPLES
 
 _NAMES: Document = {"provider": "$provider", "model_name": "$model_name"}
-_DAY = 24 * 60 * 60 * 1000
+_MOST_SLICES = 60
 _FIGURES: Document = {"speeds": {"$push": "$tokens_per_second"}, "first": {"$push": "$time_to_first_token"}}
 
 Models = dict[tuple[str, str], Runs]
@@ -46,9 +47,10 @@ async def summary(database: Database, limits: Limits, query: OutcomeQuery) -> li
     models: Models = {}
     for collection in (SAMPLES, PROBES):
         if collection in conditions:
-            match = {"run_ts": within(query.since), **conditions[collection]}
-            for row in await _rows(database, limits, collection, by_day(match)):
-                _take_figures(_take_successes(models, row), row)
+            for part_of_window in await _slices(database, limits, collection, query.since):
+                match = {"run_ts": part_of_window, **conditions[collection]}
+                for row in await _rows(database, limits, collection, gathered(match)):
+                    _take_figures(_take_successes(models, row), row)
     if FAILURES in conditions:
         await _take_failures(database, limits, models, query.since, conditions[FAILURES])
     # Off the event loop: there may be a million figures to be sorted.
@@ -60,11 +62,31 @@ def grouped(match: Document, date: str) -> list[Document]:
     return [{"$match": match}, {"$group": {"_id": _NAMES, "count": {"$sum": 1}, "last": {"$max": f"${date}"}}}]
 
 
-def by_day(match: Document) -> list[Document]:
-    """Return the stages that gather each model's figures, day by day: a document holds no more than 16 MB."""
-    day = {"$floor": {"$divide": [{"$toLong": "$run_ts"}, _DAY]}}
-    counted: Document = {"count": {"$sum": 1}, "last": {"$max": "$run_ts"}}
-    return [{"$match": match}, {"$group": {"_id": {**_NAMES, "day": day}, **counted, **_FIGURES}}]
+def gathered(match: Document) -> list[Document]:
+    """Return the stages that count each model's runs and gather their figures."""
+    match_stage, group_stage = grouped(match, "run_ts")
+    return [match_stage, {"$group": {**group_stage["$group"], **_FIGURES}}]
+
+
+async def _slices(database: Database, limits: Limits, collection: str, since: datetime | None) -> list[Document]:
+    """Cut the window into days, or into `_MOST_SLICES` longer parts: an answer holds no more than 16 MB for a model."""
+    edges = [await _edge(database, limits, collection, since, direction) for direction in (1, -1)]
+    times = [document["run_ts"] for document in edges if document is not None]
+    if len(times) < 2:
+        return []
+    first, end = times[0], times[1] + timedelta(milliseconds=1)
+    count = min(_MOST_SLICES, math.ceil((end - first) / timedelta(days=1)))
+    cuts = [first, *(first + (end - first) * n / count for n in range(1, count)), end]
+    return [{"$gte": start, "$lt": stop} for start, stop in pairwise(cuts)]
+
+
+async def _edge(
+    database: Database, limits: Limits, collection: str, since: datetime | None, direction: int
+) -> Document | None:
+    """Return the time of the oldest (1) or newest (-1) success in the window."""
+    fields = {"_id": 0, "run_ts": 1}
+    found = database[collection].find({"run_ts": within(since)}, fields, max_time_ms=limits.question_milliseconds)
+    return next(iter(await found.sort("run_ts", direction).limit(1).to_list(None)), None)
 
 
 async def _rows(
