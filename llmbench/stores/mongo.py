@@ -158,9 +158,13 @@ class MongoStore:
 
     async def _sweep(self, database: Database) -> None:
         """Count, once, what a program that was killed left uncounted."""
-        if not self._swept:
+        if self._swept:
+            return
+        try:
             await mongo_counts.count(database, await mongo_counts.left_behind(database))
-            self._swept = True
+        except pymongo.errors.OperationFailure as error:
+            logger.warning("what an earlier program left uncounted is left for later: %s", error)
+        self._swept = True
 
     async def models(self, *, provider: str | None = None, enabled: bool | None = None) -> list[Model]:
         database = self._database()

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterator, Mapping
+import threading
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC
 from typing import Any
-from urllib.parse import parse_qs
 
 import anyio.to_thread
 import msgspec
@@ -20,6 +21,7 @@ from bson.codec_options import CodecOptions, DatetimeConversion
 from bson.errors import BSONError
 from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorDatabase
 from pymongo import ReadPreference, WriteConcern
+from pymongo.common import URI_OPTIONS_VALIDATOR_MAP
 from pymongo.errors import (
     BulkWriteError,
     ConfigurationError,
@@ -29,7 +31,7 @@ from pymongo.errors import (
     ServerSelectionTimeoutError,
     WTimeoutError,
 )
-from pymongo.uri_parser import SRV_SCHEME, parse_uri
+from pymongo.uri_parser import SRV_SCHEME, parse_uri, split_options
 
 from llmbench.secrets import Redactor, Secret
 from llmbench.stores.base import StoreError, StoreUnusable
@@ -49,6 +51,9 @@ _CODEC = CodecOptions[Document](
 
 _REFUSED = frozenset({13, 18, 8000})
 """Unauthorized, AuthenticationFailed, and Atlas's word for either."""
+
+_WARNINGS = threading.Lock()
+"""What is done with warnings is one for all threads; only one may change it at a time."""
 
 _HOST = re.compile(r"(?:[\w.-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?", re.ASCII)
 
@@ -102,7 +107,7 @@ async def connect(address: Address, limits: Limits, *, patience: float | None = 
     loop = asyncio.get_running_loop()
     try:
         # In a thread, since a mongodb+srv:// URI is looked up in the DNS.
-        return await anyio.to_thread.run_sync(_client, address.uri.reveal(), limits, patience, loop)
+        return await anyio.to_thread.run_sync(_client, address, limits, patience, loop)
     except (PyMongoError, ValueError, TypeError) as error:
         raise _unusable_uri(address, error) from None  # the driver's words may hold a part of the password
 
@@ -110,16 +115,42 @@ async def connect(address: Address, limits: Limits, *, patience: float | None = 
 def check(address: Address) -> None:
     """Refuse a URI that `connect` would refuse, as far as that shows without asking anyone. Raises `StoreUnusable`."""
     uri = address.uri.reveal()
-    if uri.startswith(SRV_SCHEME):
-        return  # its hosts have to be looked up in the DNS
     try:
-        parse_uri(uri)
+        _options(address)
+        if not uri.startswith(SRV_SCHEME):  # whose hosts have to be looked up in the DNS
+            parse_uri(uri)
     except (PyMongoError, ValueError, TypeError) as error:
         raise _unusable_uri(address, error) from None
 
 
-def _client(uri: str, limits: Limits, patience: float | None, loop: asyncio.AbstractEventLoop) -> Client:
-    given = {name.lower() for name in parse_qs(uri.partition("?")[2], keep_blank_values=True)}
+def _options(address: Address) -> Mapping[str, Any]:
+    """Return the URI's options as the driver reads them. Raises `StoreUnusable` for one that it would pass over."""
+    text = address.uri.reveal().partition("?")[2]
+    if not text:
+        return {}
+    with _WARNINGS, warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        options = split_options(text, warn=True, normalize=False)
+    if caught:
+        raise StoreUnusable(
+            f"environment variable {address.variable!r} holds a MongoDB URI with {_blamed(text, caught)}; "
+            "correct it or take it out, since the driver would go on without it"
+        )
+    return {name.lower(): value for name, value in options.items()}
+
+
+def _blamed(text: str, caught: Iterable[warnings.WarningMessage]) -> str:
+    """Name the options that the driver warns of, but only by names that it knows: others may be part of a password."""
+    # What it suggests instead is not what is wrong.
+    said = " ".join(str(one.message).partition("Did you mean")[0] for one in caught)
+    given = {part.partition("=")[0] for part in re.split("[&;]", text)}
+    known = sorted(name for name in given if name.lower() in URI_OPTIONS_VALIDATOR_MAP)
+    named = [repr(name) for name in known if re.search(rf"\b{name}\b", said, re.IGNORECASE)]
+    return f"option {', '.join(named)} of no valid value" if named else "an option that the driver does not know"
+
+
+def _client(address: Address, limits: Limits, patience: float | None, loop: asyncio.AbstractEventLoop) -> Client:
+    given = _options(address)
     ours = {
         "serverSelectionTimeoutMS": limits.server_selection,
         "connectTimeoutMS": limits.connect,
@@ -127,11 +158,13 @@ def _client(uri: str, limits: Limits, patience: float | None, loop: asyncio.Abst
         "waitQueueTimeoutMS": limits.socket,
     }
     options: dict[str, Any] = {
-        name: round(seconds * 1000) for name, seconds in ours.items() if name.lower() not in given
+        name: round(seconds * 1000)
+        for name, seconds in ours.items()
+        if not given.get(name.lower())  # 0 would be no limit
     }
     if patience is not None:
         options["socketTimeoutMS"] = round(patience * 1000)
-    return AsyncIOMotorClient(uri, io_loop=loop, tz_aware=True, appname="llmbench", **options)
+    return AsyncIOMotorClient(address.uri.reveal(), io_loop=loop, tz_aware=True, appname="llmbench", **options)
 
 
 def _unusable_uri(address: Address, error: Exception) -> StoreError:

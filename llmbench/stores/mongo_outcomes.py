@@ -24,13 +24,12 @@ from llmbench.stores.base import StoreError, Verdict
 from llmbench.stores.canonical import UnstorableError
 from llmbench.stores.mongo_client import Database, Document
 from llmbench.stores.mongo_documents import Form, form, same_content
-from llmbench.stores.mongo_schema import DUPLICATE_KEY, FAILURES, PROBES, SAMPLES
-
-_BAD_DOCUMENT = frozenset({2, 15, 22, 52, 55, 57, 121, 10334, 17280, 17419, 17420})
-"""Codes that blame one document: not valid, nested too deep, a refused name, refused by a validator, too large."""
+from llmbench.stores.mongo_schema import BAD_DOCUMENT, DUPLICATE_KEY, FAILURES, PROBES, SAMPLES
 
 _BAD_COMMAND = frozenset({15, 22, 10334})
-"""Of these, the ones with which the server refuses a whole batch for it."""
+"""Of `BAD_DOCUMENT`, the ones with which the server refuses a whole batch for it."""
+
+_NO_FIELD = "llmbench_no_such_field"
 
 
 class _Stored(msgspec.Struct, frozen=True):
@@ -70,6 +69,7 @@ async def _put_distinct(database: Database, batch: Sequence[Form]) -> list[Verdi
     faults = await _insert(database, [one for one in batch if one.key not in stored])
     repeated = [one for one in batch if faults.get(one.key, {}).get("code") == DUPLICATE_KEY]
     stored |= await _stored(database, repeated)
+    await _confirm(database, stored)
     # In a thread: comparing takes as long as encoding did.
     verdicts = await anyio.to_thread.run_sync(_verdicts, batch, stored, faults)
     acknowledged = zip(batch, verdicts, strict=True)
@@ -92,6 +92,20 @@ async def _stored(database: Database, batch: Sequence[Form]) -> dict[ObjectId, l
     async for one in database[SAMPLES].aggregate([*labelled(SAMPLES), *others]):
         found.setdefault(one["document"]["_id"], []).append(_Stored(one["collection"], one["document"]))
     return found
+
+
+async def _confirm(database: Database, stored: Mapping[ObjectId, Sequence[_Stored]]) -> None:
+    """Wait until what was found is as durable as what is inserted. Raises the driver's errors where it does not get so.
+
+    Found it may be before a majority has it, after a put that failed for that reason. A write that changes nothing
+    waits, under the write concern, for all that its server wrote before. Each id is named, as shards don't share that.
+    """
+    keys: dict[str, list[ObjectId]] = {}
+    for key, documents in stored.items():
+        for one in documents:
+            keys.setdefault(one.collection, []).append(key)
+    for collection, found in keys.items():
+        await database[collection].update_many({"_id": {"$in": found}}, {"$unset": {_NO_FIELD: ""}})
 
 
 def _verdicts(
@@ -151,6 +165,6 @@ def _faults(batch: Sequence[Form], result: Mapping[str, Any]) -> dict[ObjectId, 
         raise StoreError(f"MongoDB can't say whether the batch is durable ({unknown.get('errmsg')}); try again")
     faults = {batch[one["index"]].key: one for one in result.get("writeErrors", ())}
     for fault in faults.values():
-        if fault["code"] != DUPLICATE_KEY and fault["code"] not in _BAD_DOCUMENT:
+        if fault["code"] != DUPLICATE_KEY and fault["code"] not in BAD_DOCUMENT:
             raise StoreError(f"MongoDB did not take a part of the batch ({fault.get('errmsg')}); try again")
     return faults

@@ -29,6 +29,9 @@ ANY_CASE = Collation("en", strength=2)
 
 UNAUTHORIZED = 13
 DUPLICATE_KEY = 11000
+BAD_DOCUMENT = frozenset({2, 15, 22, 52, 55, 57, 121, 10334, 17280, 17419, 17420})
+"""Codes that blame one document: not valid, nested too deep, a refused name, refused by a validator, too large."""
+
 _ALREADY_BUILDING = 285
 
 
@@ -125,17 +128,21 @@ INDEXES = (
 )
 
 COLLECTIONS = (SAMPLES, PROBES, FAILURES, ROLLUPS, MODELS, LEASES)
+_LASTING = (SAMPLES, PROBES, FAILURES, ROLLUPS)
 
 
 async def check_place(database: Database, address: Address) -> None:
-    """Refuse a database in which one of the names is a view or a time series. Raises `StoreUnusable`.
+    """Refuse a database in which one of the names is a view, a time series or capped. Raises `StoreUnusable`.
 
-    Their documents have no identity that is kept unique, so an outcome could be stored twice.
+    Documents of the first two have no identity that is kept unique, so an outcome could be stored twice; a capped
+    collection drops what was acknowledged.
     """
-    found = await database.list_collections(filter={"name": {"$in": list(COLLECTIONS)}, "type": {"$ne": "collection"}})
+    odd: Document = {"$or": [{"type": {"$ne": "collection"}}, {"options.capped": True, "name": {"$in": _LASTING}}]}
+    found = await database.list_collections(filter={"name": {"$in": COLLECTIONS}, **odd})
     for one in await found.to_list(None):
+        kind = one["type"] if one["type"] != "collection" else "capped collection, which drops its oldest documents"
         raise StoreUnusable(
-            f"{address} has {one['name']!r} as a {one['type']}, not as a collection; rename it, or choose another "
+            f"{address} has {one['name']!r} as a {kind}, not as a collection; rename it, or choose another "
             "database with MONGODB_DB"
         )
 

@@ -12,7 +12,7 @@ from pymongo.errors import DuplicateKeyError
 from llmbench.messages import Envelope
 from llmbench.stores.base import ErrorRollup, Page, Part, StoreError
 from llmbench.stores.mongo_client import Database, Document, Limits
-from llmbench.stores.mongo_counts import SAMPLE_MESSAGES
+from llmbench.stores.mongo_counts import SAMPLE_MESSAGES, rollup_id
 from llmbench.stores.mongo_documents import failure_of, in_milliseconds, plain, sample_of
 from llmbench.stores.mongo_questions import rollup_of
 from llmbench.stores.mongo_schema import FAILURES, PROBES, ROLLUPS, SAMPLES
@@ -63,7 +63,7 @@ async def put_rollup(database: Database, rollup: ErrorRollup) -> bool:
         known = await found.to_list(None)
         if not known:
             try:
-                await database[ROLLUPS].insert_one(_fields(rollup))
+                await database[ROLLUPS].insert_one({"_id": rollup_id(rollup.fingerprint), **_fields(rollup)})
             except DuplicateKeyError:
                 continue  # a failure was counted first
             return True

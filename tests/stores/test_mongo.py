@@ -156,6 +156,23 @@ class TestDocuments:
         assert [(one["count"], one["verdict"]) for one in raw.error_rollups.find()] == [(2, "known")]
 
 
+async def test_what_is_found_is_confirmed_by_a_write(mongo: MongoStore, raw: Database[dict[str, Any]]) -> None:
+    """Before a duplicate is acknowledged, a write that changes nothing waits for what it repeats to be durable."""
+    batch = [*envelopes(sample(), failure()), envelope(sample(), publish=False)]
+    await mongo.put(batch)
+    before = {name: list(raw[name].find()) for name in ("metrics_cloud_v2", "metrics_cloud_probe", "errors_cloud")}
+    raw.command("profile", 2)
+
+    verdicts = await mongo.put(batch)
+
+    raw.command("profile", 0)
+    writes = list(raw["system.profile"].find({"op": "update", "nModified": 0}))
+    raw["system.profile"].drop()
+    assert {verdict.status for verdict in verdicts} == {"duplicate"}
+    assert {f"{raw.name}.{name}" for name in before} <= {one["ns"] for one in writes}
+    assert {name: list(raw[name].find()) for name in before} == before
+
+
 class TestRefused:
     """One document that MongoDB does not take keeps none of the others out."""
 
@@ -351,6 +368,16 @@ class TestIndexes:
             await MongoStore(address).open()
 
         assert "error_rollups" not in fresh.list_collection_names()
+
+    @pytest.mark.parametrize("name", ["metrics_cloud_v2", "metrics_cloud_probe", "errors_cloud", "error_rollups"])
+    async def test_a_capped_collection_is_refused(
+        self, address: Address, fresh: Database[dict[str, Any]], name: str
+    ) -> None:
+        """What drops its oldest documents by itself can't keep what was acknowledged."""
+        fresh.create_collection(name, capped=True, size=4096)
+
+        with pytest.raises(StoreUnusable, match=rf"has '{name}' as a capped collection"):
+            await MongoStore(address).open()
 
     def test_any_case_is_the_servers(self) -> None:
         """The collation compares base letters only: strength 2 in ICU's terms."""

@@ -6,17 +6,19 @@ import itertools
 import random
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.to_thread
 import pytest
 from bson.objectid import ObjectId
-from pymongo import MongoClient
+from pymongo import MongoClient, WriteConcern
 
+from llmbench.messages import Envelope
 from llmbench.secrets import Secret
-from llmbench.stores.base import OutcomeQuery, StoreError, StoreUnusable
+from llmbench.stores.base import OutcomeQuery, StoreError, StoreUnusable, Verdict
 from llmbench.stores.mongo import MongoStore
 from llmbench.stores.mongo_client import Address, Limits
 from tests.stores.documents import envelope, envelopes, failure, moment, sample
@@ -156,6 +158,61 @@ class TestServer:
             assert [rollup.count for rollup in await store.rollups()] == [1]
             await store.close()
 
+    async def test_found_but_not_agreed_on(self, tmp_path: Path, long: bool) -> None:
+        """With the only other server of data gone, neither a put nor its repeat is acknowledged until it is back."""
+        if not long:
+            pytest.skip("three servers take ten seconds to agree: only with --long")
+        servers = [Mongod(tmp_path / str(number), "--replSet", "rs0", "--oplogSize", "50") for number in range(3)]
+        try:
+            for number, server in enumerate(servers):
+                (tmp_path / str(number)).mkdir()
+                server.start()
+            await anyio.to_thread.run_sync(_initiate, servers)
+            uri = f"{servers[0].uri},127.0.0.1:{servers[1].port}/?replicaSet=rs0"
+            store = MongoStore(Address(uri=Secret(uri), database="llm-bench"), Limits(socket=1.0, put=2.0))
+            await store.open()
+            servers[1].kill()
+            batch = envelopes(sample())
+
+            for _ in range(2):
+                with pytest.raises(StoreError):
+                    await store.put(batch)
+            assert len(await store.outcomes(OutcomeQuery())) == 1
+
+            servers[1].start()
+            with anyio.fail_after(30):
+                while (verdict := await _put_or_none(store, batch)) is None:
+                    pass  # each try waits for the majority by itself
+            assert verdict.status == "duplicate"
+            await store.close()
+        finally:
+            for server in servers:
+                server.kill()
+
+
+def _initiate(servers: Sequence[Mongod]) -> None:
+    """Make a replica set of two servers and an arbiter, the first of them primary, and wait until both are there."""
+    roles: list[dict[str, Any]] = [{"priority": 2}, {"priority": 0}, {"arbiterOnly": True}]
+    members = [
+        {"_id": number, "host": f"127.0.0.1:{server.port}", **role}
+        for number, (server, role) in enumerate(zip(servers, roles, strict=True))
+    ]
+    settings = {"electionTimeoutMillis": 1000, "heartbeatIntervalMillis": 300}
+    with MongoClient[dict[str, Any]](servers[0].uri, directConnection=True) as client:
+        client.admin.command("replSetInitiate", {"_id": "rs0", "members": members, "settings": settings})
+        # With an arbiter the server wants to be told what a write without a concern means.
+        with MongoClient[dict[str, Any]](f"{servers[0].uri}/?replicaSet=rs0") as primary:
+            primary.admin.command({"setDefaultRWConcern": 1, "defaultWriteConcern": {"w": 1}})
+            both = WriteConcern(w=2, wtimeout=30_000)
+            primary.get_database("warm-up", write_concern=both).one.insert_one({})
+
+
+async def _put_or_none(store: MongoStore, batch: Sequence[Envelope]) -> Verdict | None:
+    try:
+        return (await store.put(batch))[0]
+    except StoreError:
+        return None
+
 
 class TestCounting:
     """Each failure counts once, whatever happens between the steps."""
@@ -211,6 +268,47 @@ class TestCounting:
         with MongoClient[dict[str, Any]](mongod.uri) as client:
             assert client[address.database].error_rollups.count_documents({"counting": []}) == 1
             client.drop_database(address.database)
+
+    async def test_several_at_once_without_the_index(
+        self, client: MongoClient[dict[str, Any]], address: Address
+    ) -> None:
+        """Where fingerprints can't be kept unique, runners still make one rollup of a new one, and count each once."""
+        raw = client[address.database]
+        raw.error_rollups.insert_many([{"fingerprint": "old", "count": 3}, {"fingerprint": "old", "count": 2}])
+        stores = [MongoStore(address) for _ in range(4)]
+        for store in stores:
+            await store.open()
+
+        for trial in range(8):
+            new = [failure(fingerprint=f"new-{trial}") for _ in range(8)]
+            async with anyio.create_task_group() as group:
+                for number, store in enumerate(stores):
+                    group.start_soon(store.put, envelopes(*new[2 * number : 2 * number + 2], new[0]))
+            assert [one["count"] for one in raw.error_rollups.find({"fingerprint": f"new-{trial}"})] == [8]
+        for store in stores:
+            await store.close()
+
+    async def test_what_another_rollup_of_the_kind_has_counted(
+        self, client: MongoClient[dict[str, Any]], address: Address
+    ) -> None:
+        """Of several rollups of a fingerprint, each is asked what it has counted already."""
+        raw, one = client[address.database], failure()
+        raw.error_rollups.insert_many(
+            [{"_id": n, "fingerprint": one.fingerprint, "count": n, "counting": []} for n in (1, 2)]
+        )
+        store = MongoStore(address)
+        await store.open()
+        await store.put([envelope(one)])
+        raw.errors_cloud.update_one({}, {"$set": {"uncounted": True}})
+        raw.error_rollups.update_one({"_id": 2}, {"$set": {"counting": [ObjectId(one.id)]}})
+
+        await store.put([envelope(one)])
+
+        await store.close()
+        assert [(row["count"], row["counting"]) for row in raw.error_rollups.find().sort("_id", 1)] == [
+            (2, []),
+            (2, []),
+        ]
 
     def test_killed_programs(self, mongod: Mongod) -> None:
         """A program that puts is killed three times, at random: what it acknowledged is there, and counts agree."""
