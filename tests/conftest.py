@@ -12,6 +12,9 @@ from llmbench.simulator import SpawnedSimulator, spawn_simulator
 from tests.clouds import aws_environment, google_environment
 from tests.stores.mongod import Mongod, running
 
+_PARTS = ("", "_outcomes", "_questions", "_figures", "_models", "_transfer")
+pytest.register_assert_rewrite(*(f"tests.stores.contract{part}" for part in _PARTS))
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="do far more of what is done at random moments")

@@ -28,9 +28,6 @@ from tests.stores.mongod import Mongod
 if TYPE_CHECKING:  # at run time it must not be imported before its asserts are registered
     from tests.stores.contract import Backing
 
-_PARTS = ("", "_outcomes", "_questions", "_figures", "_models", "_transfer")
-pytest.register_assert_rewrite(*(f"tests.stores.contract{part}" for part in _PARTS))
-
 
 @asynccontextmanager
 async def _sqlite(request: pytest.FixtureRequest) -> AsyncIterator[Backing]:
