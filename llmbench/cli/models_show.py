@@ -14,7 +14,7 @@ from llmbench.cli.exits import ExitCode
 from llmbench.cli.models_common import age, effective_profile, find_model, key_of, no_past
 from llmbench.cli.results import print_outcomes
 from llmbench.config import Config
-from llmbench.error_kinds import KIND_ADVICE
+from llmbench.error_kinds import KIND_ADVICE, completed
 from llmbench.messages import Failure, Model, Outcome
 from llmbench.stores.base import ErrorRollup, ModelHistory, OutcomeQuery, Store
 
@@ -77,7 +77,7 @@ async def _errors(store: Store, model: Model, profile: str) -> list[KnownError]:
 def _advice(error: ErrorRollup, profile: str) -> str:
     """Return the general advice for an error that is too old for its failures to be looked through."""
     general = (advice for kind, advice in KIND_ADVICE.items() if kind == error.error_kind)
-    return next(general, KIND_ADVICE["unknown"]).replace("{provider}", error.provider).replace("{profile}", profile)
+    return completed(next(general, KIND_ADVICE["unknown"]), error.provider, profile)
 
 
 def _print_detail(detail: Detail) -> None:
