@@ -94,7 +94,14 @@ KIND_SEVERITY: dict[str, Severity] = {
     "internal": "ours",
     "unknown": "transient",
 }
-# Each is one clause for a person, completed with the names of the provider and of the profile.
+
+
+def completed(advice: str, provider: str, profile: str) -> str:
+    """Return advice with the names of the provider and of the profile in their places."""
+    return advice.replace("{provider}", provider).replace("{profile}", profile)
+
+
+# Each is one clause for a person, to be `completed`.
 KIND_ADVICE: dict[Kind, str] = {
     "auth": "check the key in the variable that providers.{provider}.api_key_env names, and what it may do",
     "billing": "add credit to the account of the key that providers.{provider}.api_key_env names, or raise its limit",

@@ -34,6 +34,7 @@ from llmbench.error_kinds import (
     Phase,
     Severity,
     Verdict,
+    completed,
 )
 from llmbench.error_text import clean, fingerprint, normalize
 from llmbench.messages import Stage
@@ -230,8 +231,7 @@ def _stage(evidence: Evidence, verdict: Verdict) -> Stage:
 
 
 def _advice(evidence: Evidence, verdict: Verdict) -> str:
-    provider = evidence.provider
-    own = PROVIDER_ADVICE.get(provider, {})
+    own = PROVIDER_ADVICE.get(evidence.provider, {})
     advice = (
         verdict.advice
         or own.get(verdict.cause)
@@ -239,4 +239,4 @@ def _advice(evidence: Evidence, verdict: Verdict) -> str:
         or CAUSE_ADVICE.get((verdict.kind, verdict.cause))
         or KIND_ADVICE[verdict.kind]
     )
-    return advice.replace("{provider}", provider).replace("{profile}", evidence.profile)
+    return completed(advice, evidence.provider, evidence.profile)

@@ -87,7 +87,7 @@ async def warm_up(lanes: Iterable[Lane]) -> None:
     for lane in by_kind.values():
         try:
             await _warm_up(lane)
-        except Exception:
+        except Exception:  # a bug at one provider is told, and meets its own lane again; the others are warmed up
             logger.exception("%s could not be warmed up", lane.settings.name)
 
 

@@ -49,7 +49,7 @@ def finding_of(config: Config, model: Model, env: Mapping[str, str] | None = Non
     if provider is None:
         return judge(None, model.model_id)
     env = os.environ if env is None else env
-    region = model.region or provider.model_regions.get(model.model_id) or provider.region
+    region = provider.region_of(model)
     if region is None and provider.kind == "bedrock":
         found = first_set(AWS_REGION_VARIABLES, env)
         region = found[1] if found is not None else None

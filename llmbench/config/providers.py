@@ -12,6 +12,7 @@ import msgspec
 
 from llmbench.config.check import Problem, listed, nearest, quote
 from llmbench.config.tables import ProviderTable
+from llmbench.messages import Model
 from llmbench.providers.presets import (
     CLOUD_KINDS,
     COMPATIBLE,
@@ -83,6 +84,10 @@ class ResolvedProvider(msgspec.Struct, frozen=True, kw_only=True):
     region: str | None = None
     project: str | None = None
     model_regions: Mapping[str, str] = {}
+
+    def region_of(self, model: Model) -> str | None:
+        """Return the region that is set for a model: the row's own, that of ``model_regions``, or the provider's."""
+        return model.region or self.model_regions.get(model.model_id) or self.region
 
     @property
     def key_required(self) -> bool:

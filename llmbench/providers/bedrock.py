@@ -121,7 +121,7 @@ class Bedrock:
             await client.scope.aclose()
 
     def prepare(self, model: Model, profile: Profile, prompt: str) -> Prepared:
-        region = model.region or self._settings.model_regions.get(model.model_id) or self._region
+        region = self._settings.region_of(model) or self._region
         if region is None:
             raise NoRegionError
         request = _request(model, profile, prompt)

@@ -32,6 +32,7 @@ from llmbench.providers.base import (
 )
 from llmbench.providers.google_credentials import GoogleCredentials
 from llmbench.providers.openai_family import IDENTITY, ask_chat, sender
+from llmbench.providers.presets import first_set
 from llmbench.providers.vertex_gemini import Gemini, HeadsOnly, ask_gemini, gemini_client, send_gemini
 from llmbench.wire.anthropic_messages import MessagesDecoder
 from llmbench.wire.gemini import GeminiDecoder
@@ -218,7 +219,7 @@ class Vertex:
         return self._settings.project or _from_environment(_PROJECT_VARIABLE) or self._credentials.project
 
     def _region_of(self, model: Model) -> str:
-        region = model.region or self._settings.model_regions.get(model.model_id) or self._region
+        region = self._settings.region_of(model) or self._region
         if not _REGION.fullmatch(region):
             raise UnaskableModel(f"model {model.model_id!r} can't be asked: {region!r} is no region of Google Cloud")
         return region
@@ -248,4 +249,5 @@ def _gemini_path(project: str, region: str, model_id: str) -> str:
 
 
 def _from_environment(*names: str) -> str | None:
-    return next((os.environ[name].strip() for name in names if os.environ.get(name, "").strip()), None)
+    found = first_set(names, os.environ)
+    return None if found is None else found[1]

@@ -7,7 +7,7 @@ from datetime import datetime
 
 import msgspec
 
-from llmbench.error_kinds import KIND_ADVICE
+from llmbench.error_kinds import KIND_ADVICE, completed
 from llmbench.messages import Failure
 
 _COMMON = {
@@ -62,4 +62,4 @@ def _line(common: Sequence[str], count: int, total: int, newest: Failure) -> Err
 def general_advice(kind: str, provider: str, profile: str = "default") -> str:
     """Return what is to be done about a kind of error where nothing better is known."""
     general = (advice for known, advice in KIND_ADVICE.items() if known == kind)
-    return next(general, KIND_ADVICE["unknown"]).replace("{provider}", provider).replace("{profile}", profile)
+    return completed(next(general, KIND_ADVICE["unknown"]), provider, profile)

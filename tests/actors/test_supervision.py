@@ -94,18 +94,23 @@ async def states(bus: Bus, subscription: Subscription) -> list[LaneState]:
     return [each for each in told if isinstance(each, LaneState)]
 
 
+async def told_until_it_works(supervised: Supervised, actor: Fragile, bus: Bus) -> list[LaneState]:
+    """Run an actor until it works, and then to its end; return all that was told."""
+    with bus.subscribe() as subscription, anyio.fail_after(LIMIT):
+        async with anyio.create_task_group() as group:
+            group.start_soon(supervised.run)
+            await actor.works.wait()
+            assert supervised.down is None
+            actor.end.set()
+        return await states(bus, subscription)
+
+
 class TestSupervised:
     async def test_a_crash_is_followed_by_a_restart_that_everybody_sees(self, caplog: pytest.LogCaptureFixture) -> None:
         """Each crash is told with its reason and the time of the next start, then the start itself."""
         bus, actor = Bus(), Fragile(crashes=2)
         supervised = supervise(actor, bus, budget(first=0.01))
-        with bus.subscribe() as subscription, anyio.fail_after(LIMIT):
-            async with anyio.create_task_group() as group:
-                group.start_soon(supervised.run)
-                await actor.works.wait()
-                assert supervised.down is None
-                actor.end.set()
-            told = await states(bus, subscription)
+        told = await told_until_it_works(supervised, actor, bus)
 
         assert [state.status for state in told] == ["restarting", "starting", "restarting", "starting", "stopped"]
         assert [state.restarts for state in told] == [1, 1, 2, 2, 2]
@@ -146,13 +151,7 @@ class TestSupervised:
         bus = Bus()
         actor = Fragile(2, lambda: ActorDown("no AWS credentials were found: set AWS_PROFILE", rest=0.01))
         supervised = supervise(actor, bus, budget(burst=0))
-        with bus.subscribe() as subscription, anyio.fail_after(LIMIT):
-            async with anyio.create_task_group() as group:
-                group.start_soon(supervised.run)
-                await actor.works.wait()
-                assert supervised.down is None
-                actor.end.set()
-            told = await states(bus, subscription)
+        told = await told_until_it_works(supervised, actor, bus)
 
         assert [state.status for state in told] == ["down", "starting", "down", "starting", "stopped"]
         assert told[0].until is not None
@@ -163,13 +162,7 @@ class TestSupervised:
         bus, reasons = Bus(), list[str]()
         actor = Fragile(crashes=3)
         supervised = supervise(actor, bus, budget(first=0.001, burst=2, rest=0.05), reasons.append)
-        with bus.subscribe() as subscription, anyio.fail_after(LIMIT):
-            async with anyio.create_task_group() as group:
-                group.start_soon(supervised.run)
-                await actor.works.wait()
-                assert supervised.down is None
-                actor.end.set()
-            told = await states(bus, subscription)
+        told = await told_until_it_works(supervised, actor, bus)
 
         (down,) = [state for state in told if state.status == "down"]
         assert reasons == [down.reason] == ["crashed: RuntimeError: provoked; restart 3 in 0.1 s"]

@@ -18,7 +18,6 @@ from llmbench.measure.loopwatch import BACKEND_OPTIONS
 from llmbench.simulator import SpawnedSimulator
 from tests.conformance import checks
 from tests.conformance.families import FAMILIES
-from tests.conformance.known_faults import KNOWN
 from tests.conformance.running import Case, Results, run_all
 from tests.conformance.scenario import Good, Scenario, names_of
 from tests.conformance.scenarios import CASES, IMPOSSIBLE, SCENARIOS
@@ -41,9 +40,7 @@ def results(request: pytest.FixtureRequest, simulator: SpawnedSimulator, clouds:
 
 def parameter(family: Family, scenario: Scenario) -> ParameterSet:
     name = names_of(family)[0]
-    known = KNOWN.get((name, scenario.id))
-    marks = [] if known is None else [pytest.mark.xfail(reason=known, strict=True)]
-    return pytest.param(family, scenario, id=f"{name}-{scenario.id}", marks=marks)
+    return pytest.param(family, scenario, id=f"{name}-{scenario.id}")
 
 
 @pytest.mark.parametrize(("family", "scenario"), [parameter(*case) for case in CASES])

@@ -18,7 +18,7 @@ from llmbench.providers.openai_family import sender
 from llmbench.providers.registry import open_provider
 from llmbench.simulator import SpawnedSimulator
 from llmbench.simulator.record import digest
-from tests.clouds import GOOGLE_PROJECT, no_google
+from tests.clouds import GOOGLE_PROJECT
 from tests.providers.google_tokens import FILE, account_file, asked, bearers, run_of, token_server, vertex
 from tests.runs import VERTEX, Family, base_url, settings
 
@@ -36,21 +36,7 @@ EXTERNAL = {
 }
 
 
-@pytest.fixture(autouse=True)
-def nothing_of_google(monkeypatch: pytest.MonkeyPatch, simulator: SpawnedSimulator) -> None:
-    """Every test starts on a machine that has nothing of Google's."""
-    no_google(monkeypatch, simulator.url)
-
-
-@pytest.fixture
-def account(monkeypatch: pytest.MonkeyPatch, simulator: SpawnedSimulator, tmp_path: Path) -> Callable[[str], None]:
-    """Return what gives this machine a service account whose tokens come from an address."""
-
-    def give(url: str) -> None:
-        path = account_file(simulator, tmp_path / "account.json", token_uri=f"{url}/token")
-        monkeypatch.setenv(FILE, str(path))
-
-    return give
+pytestmark = pytest.mark.usefixtures("nothing_of_google")
 
 
 # where they come from

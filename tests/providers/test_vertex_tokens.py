@@ -16,11 +16,8 @@ from llmbench.messages import Failure, Outcome, Sample
 from llmbench.providers.google_credentials import GoogleCredentials, TokenRefused, TokenUnavailable
 from llmbench.simulator import SpawnedSimulator
 from llmbench.simulator.record import digest
-from tests.clouds import no_google
 from tests.providers.google_tokens import (
-    FILE,
     QUICK,
-    account_file,
     asked,
     bearers,
     ends_in,
@@ -30,22 +27,7 @@ from tests.providers.google_tokens import (
 )
 from tests.runs import GEMINI, VERTEX, Family, attempt, job, profile
 
-
-@pytest.fixture(autouse=True)
-def nothing_of_google(monkeypatch: pytest.MonkeyPatch, simulator: SpawnedSimulator) -> None:
-    """Every test starts on a machine that has nothing of Google's."""
-    no_google(monkeypatch, simulator.url)
-
-
-@pytest.fixture
-def account(monkeypatch: pytest.MonkeyPatch, simulator: SpawnedSimulator, tmp_path: Path) -> Callable[[str], None]:
-    """Return what gives this machine a service account whose tokens come from an address."""
-
-    def give(url: str) -> None:
-        path = account_file(simulator, tmp_path / "account.json", token_uri=f"{url}/token")
-        monkeypatch.setenv(FILE, str(path))
-
-    return give
+pytestmark = pytest.mark.usefixtures("nothing_of_google")
 
 
 async def test_fifty_runs_make_one_renewal(account: Callable[[str], None]) -> None:
