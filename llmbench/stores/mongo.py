@@ -191,6 +191,12 @@ class MongoStore:
         with store_errors(self._address), pymongo.timeout(self._limits.put):
             return await mongo_catalog.put(database, self._limits, model)
 
+    async def seed_models(self, models: Sequence[Model]) -> list[Model]:
+        """Add those of which there is no row. Raises `ValueError` for one that has no BSON form."""
+        database = self._database()
+        with store_errors(self._address), pymongo.timeout(self._limits.put):
+            return await mongo_catalog.seed(database, self._limits, models)
+
     async def enable_model(self, provider: str, model_id: str) -> Model:
         database = self._database()
         with store_errors(self._address), pymongo.timeout(self._limits.put):

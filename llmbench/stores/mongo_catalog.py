@@ -7,19 +7,24 @@ are never both enabled is up to a unique index, so that several programs may cha
 from __future__ import annotations
 
 import difflib
+import hashlib
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
+import anyio.to_thread
 import msgspec
+from bson.objectid import ObjectId
 from pymongo import ReturnDocument
-from pymongo.errors import DuplicateKeyError
+from pymongo.errors import BulkWriteError, DuplicateKeyError
 
 from llmbench.messages import Model
+from llmbench.naming import Key, absent, fold, key_of
 from llmbench.stores.base import ModelChanges, ModelExists, StoreError, UnknownModel
 from llmbench.stores.canonical import canonical_form
 from llmbench.stores.mongo_client import Database, Document, Limits
 from llmbench.stores.mongo_documents import builtins_of, encoded, in_milliseconds, model_of
-from llmbench.stores.mongo_schema import ANY_CASE, MODELS
+from llmbench.stores.mongo_schema import ANY_CASE, DUPLICATE_KEY, MODELS
 
 _NOT_DISABLED: dict[str, Any] = dict.fromkeys(
     ("disabled_reason", "disabled_at", "disabled_by", "disabled_class", "recheck_after")
@@ -39,8 +44,8 @@ async def models(database: Database, limits: Limits, provider: str | None, enabl
     cursor = database[MODELS].find(wanted, max_time_ms=limits.question_milliseconds)
     found = [model for document in await cursor.to_list(None) if (model := model_of(document))]
     if provider is not None:
-        found = [model for model in found if model.provider.lower() == provider.lower()]
-    return sorted(found, key=lambda model: (model.provider.lower(), model.model_id.lower()))
+        found = [model for model in found if fold(model.provider) == fold(provider)]
+    return sorted(found, key=key_of)
 
 
 async def model(database: Database, limits: Limits, provider: str, model_id: str) -> Model:
@@ -101,6 +106,43 @@ async def put(database: Database, limits: Limits, new: Model) -> Model | None:
 
 def _in_place(known: Model, new: Model) -> bool:
     return known.model_id == new.model_id or (known.enabled and new.enabled)
+
+
+async def seed(database: Database, limits: Limits, new: Sequence[Model]) -> list[Model]:
+    """Add those of which there is no row; see `llmbench.stores.base.Store.seed_models`.
+
+    A row that is seeded has an ``_id`` that follows from its name. So one that another program has seeded and somebody
+    has disabled since this one looked is not seeded again, which the unique index would let happen.
+    """
+    if not new:
+        return []
+    cursor = database[MODELS].find({}, ["provider", "model_id"], max_time_ms=limits.question_milliseconds)
+    there = await anyio.to_thread.run_sync(_keys, await cursor.to_list(None))
+    return await insert_seeds(database, absent(new, there))
+
+
+def _keys(documents: Iterable[Document]) -> set[Key]:
+    return {key_of(found) for document in documents if (found := model_of(document))}
+
+
+async def insert_seeds(database: Database, new: Sequence[Model]) -> list[Model]:
+    """Insert rows as `seed` does, and return those that nobody else had inserted."""
+    seeds = [_storable(one) for one in new]
+    try:
+        if seeds:
+            rows = [{"_id": seed_id(one), **builtins_of(one)} for one in seeds]
+            await database[MODELS].insert_many(rows, ordered=False)
+    except BulkWriteError as error:
+        result: Document = dict(error.details or {})
+        faults = {fault["index"]: fault["code"] for fault in result.get("writeErrors", ())}
+        if result.get("writeConcernErrors") or set(faults.values()) != {DUPLICATE_KEY}:
+            raise
+        return [one for number, one in enumerate(seeds) if number not in faults]
+    return seeds
+
+
+def seed_id(model: Model) -> ObjectId:
+    return ObjectId(hashlib.sha256("\n".join(key_of(model)).encode()).hexdigest()[:24])
 
 
 async def enable(database: Database, limits: Limits, provider: str, model_id: str) -> Model:
@@ -195,11 +237,11 @@ def _likeliest(rows: list[_Row], model_id: str) -> _Row | None:
 async def _known(database: Database, limits: Limits, provider: str, model_id: str) -> _Row:
     row = await _find(database, limits, provider, model_id)
     if row is None:
-        ids = [found.model_id for found in await models(database, limits, None, None) if found.provider == provider]
+        ids = [found.model_id for found in await models(database, limits, provider, None)]
         raise UnknownModel(provider, model_id, _similar(ids, model_id))
     return row
 
 
 def _similar(ids: list[str], model_id: str) -> list[str]:
-    spelled = {known.lower(): known for known in ids}
-    return [spelled[match] for match in difflib.get_close_matches(model_id.lower(), spelled)]
+    spelled = {fold(known): known for known in ids}
+    return [spelled[match] for match in difflib.get_close_matches(fold(model_id), spelled)]
