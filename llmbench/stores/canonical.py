@@ -57,7 +57,8 @@ def canonical_form(document: D) -> tuple[bytes, D]:
 
 def _in_utc(document: D) -> D:
     """Return the document with its dates in UTC: one moment is one content, and is read back as UTC in any case."""
-    dates = ((name, getattr(document, name)) for name in dates_of(type(document)))
+    kind: type[msgspec.Struct] = type(document)
+    dates = ((name, getattr(document, name)) for name in dates_of(kind))
     local = {name: date for name, date in dates if isinstance(date, datetime) and date.tzinfo not in (None, UTC)}
     if not local:
         return document

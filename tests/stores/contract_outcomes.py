@@ -117,11 +117,15 @@ class PutContract:
         assert stored == utc
         assert all(getattr(stored, name).utcoffset() == timedelta() for name in names)
 
-    @pytest.mark.parametrize(("edge", "hours"), [(datetime.min, 14), (datetime.max, -12)])
-    async def test_date_without_utc(self, store: Store, edge: datetime, hours: int) -> None:
+    @pytest.mark.parametrize(
+        "beyond",
+        [
+            datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=14))),
+            datetime(9999, 12, 31, 23, tzinfo=timezone(timedelta(hours=-12))),
+        ],
+    )
+    async def test_date_without_utc(self, store: Store, beyond: datetime) -> None:
         """A date that UTC has no year for is refused, and nothing is stored."""
-        beyond = edge.replace(tzinfo=timezone(timedelta(hours=hours)))
-
         assert statuses(await store.put(envelopes(sample(gen_ts=beyond)))) == ["rejected"]
         assert await everything(store) == []
 
