@@ -23,7 +23,7 @@ from llmbench.naming import Key, absent, fold, key_of
 from llmbench.stores.base import ModelChanges, ModelExists, StoreError, UnknownModel
 from llmbench.stores.canonical import canonical_form
 from llmbench.stores.mongo_client import Database, Document, Limits
-from llmbench.stores.mongo_documents import builtins_of, encoded, in_milliseconds, model_of
+from llmbench.stores.mongo_documents import builtins_of, encoded, fields_of, in_milliseconds, model_of
 from llmbench.stores.mongo_schema import ANY_CASE, DUPLICATE_KEY, MODELS
 
 _NOT_DISABLED: dict[str, Any] = dict.fromkeys(
@@ -41,8 +41,13 @@ class _Row(msgspec.Struct, frozen=True):
 async def models(database: Database, limits: Limits, provider: str | None, enabled: bool | None) -> list[Model]:
     """Return the catalogue, or the part of it that is asked for. A row that names no model is left out."""
     wanted: Document = {} if enabled is None else {"enabled": True if enabled else {"$ne": True}}
-    cursor = database[MODELS].find(wanted, max_time_ms=limits.question_milliseconds)
-    found = [model for document in await cursor.to_list(None) if (model := model_of(document))]
+    cursor = database[MODELS].find(wanted, fields_of(Model), max_time_ms=limits.question_milliseconds)
+    # Off the event loop: there may be many.
+    return await anyio.to_thread.run_sync(_read, await cursor.to_list(None), provider)
+
+
+def _read(documents: Iterable[Document], provider: str | None) -> list[Model]:
+    found = [model for document in documents if (model := model_of(document))]
     if provider is not None:
         found = [model for model in found if fold(model.provider) == fold(provider)]
     return sorted(found, key=key_of)
@@ -198,7 +203,7 @@ async def _set(
     update = {operator: fields for operator, fields in (("$set", given), ("$unset", taken)) if fields}
     # The driver's annotation leaves out that there may be none.
     found: Document | None = await database[MODELS].find_one_and_update(
-        {"_id": row.key, **(condition or {})}, update, return_document=ReturnDocument.AFTER
+        {"_id": row.key, **(condition or {})}, update, fields_of(Model), return_document=ReturnDocument.AFTER
     )
     return None if found is None else model_of(found)
 
@@ -220,7 +225,10 @@ async def _find(database: Database, limits: Limits, provider: str, model_id: str
 async def _spellings(database: Database, limits: Limits, provider: str, model_id: str) -> list[_Row]:
     """Return the rows of a model in whatever spelling, oldest first."""
     cursor = database[MODELS].find(
-        {"provider": provider, "model_id": model_id}, collation=ANY_CASE, max_time_ms=limits.question_milliseconds
+        {"provider": provider, "model_id": model_id},
+        fields_of(Model),
+        collation=ANY_CASE,
+        max_time_ms=limits.question_milliseconds,
     )
     return [
         _Row(document["_id"], found)

@@ -14,7 +14,6 @@ from pymongo.database import Database
 from pymongo.errors import DuplicateKeyError
 
 from llmbench.messages import Envelope, Failure, Outcome, Sample
-from llmbench.stores import mongo_catalog
 from llmbench.stores.base import OutcomeQuery, StoreError, StoreUnusable
 from llmbench.stores.mongo import MongoStore
 from llmbench.stores.mongo_client import Address, Limits
@@ -319,16 +318,6 @@ class TestIndexes:
         with pytest.raises(DuplicateKeyError):
             raw.models.insert_one({**other, "enabled": True})
         raw.models.insert_one({**other, "enabled": False})
-
-    async def test_seeded_elsewhere_and_disabled_meanwhile(
-        self, mongo: MongoStore, raw: Database[dict[str, Any]]
-    ) -> None:
-        """A model that another program has seeded since this one looked is not seeded again, even if it is disabled."""
-        await mongo.seed_models([model("gpt-4o")])
-        await mongo.disable_model("openai", "gpt-4o", reason="no", by="operator", at=moment())
-
-        assert await mongo_catalog.insert_seeds(mongo._database(), [model("GPT-4o"), model("o3")]) == [model("o3")]
-        assert {row["model_id"]: row["enabled"] for row in raw.models.find()} == {"gpt-4o": False, "o3": True}
 
     async def test_no_question_walks_over_a_collection(self, mongo: MongoStore, raw: Database[dict[str, Any]]) -> None:
         """Whatever is asked of outcomes, and a put, is answered from indexes, as the server's profiler tells."""
