@@ -105,6 +105,8 @@ class MongoStore:
             made = await self._make_indexes(states)
             states = [state for state in states if state.status != "missing"] + made
         self._tell(states)
+        if other := mongo_client.passed_over(self._address):
+            logger.warning("%s is used, %s", self.description, mongo_client.path_advice(self._address, other))
         logger.info("%s is a %s", self.description, deployment)
         return _Open(client, database, deployment)
 
