@@ -2,7 +2,7 @@
 
 Other runners on the same store may measure the same models. A lease is claimed for a job just before it starts,
 renewed while it runs, and given back once its outcome is acknowledged. While the store does not answer, nothing new is
-claimed, and what is held counts until it expires.
+claimed, and what is held counts until it expires; once that has lasted for a term, the runner goes on `Alone`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import anyio
 import msgspec
 from anyio.streams.memory import MemoryObjectSendStream
 
+from llmbench.actors.alone import Alone
 from llmbench.actors.bus import Bus
 from llmbench.actors.due import Key, ModelClock, backoff, key_of
 from llmbench.clock import Clock
@@ -81,12 +82,16 @@ class Leasing:
         self._ended: dict[str, Ended] = {}
         self._woken = anyio.Event()
         self._failing_since: float | None = None
+        self._alone = Alone()
+        self._is_alone = False
 
     # told by the scheduler
 
     def want(self, job: Job) -> None:
         """Ask for a lease; the answer comes to the scheduler's inbox."""
         self._wanted[job.outcome_id] = job
+        if self._is_alone:
+            self._go_on_alone()
         self._woken.set()
 
     def want_no_more(self, job: Job) -> None:
@@ -95,6 +100,7 @@ class Leasing:
 
     def settle(self, message: Acknowledged | NotStored | Deferred) -> None:
         """Take note of what became of a job. If its lease was lost, that is nobody's business any more."""
+        self._alone.end(message)
         lease = self._held.pop(message.outcome_id, None)
         if lease is None:
             return
@@ -103,6 +109,7 @@ class Leasing:
 
     def give_back(self, message: LeaseGranted) -> None:
         """Take back a lease that came too late: the lane has been restarted meanwhile."""
+        self._alone.forget(message.outcome_id)
         lease = self._held.pop(message.outcome_id, None)
         if lease is not None:
             self._ended[message.outcome_id] = Ended(lease=lease, result="unused")
@@ -135,17 +142,19 @@ class Leasing:
         try:
             with anyio.fail_after(_LAST_SECONDS):
                 await self._release()
+                await self._tell()
                 await self._leases.release_all()
         except (StoreError, TimeoutError) as error:
             reason = str(error) or f"no answer within {_LAST_SECONDS:g} s"
             logger.warning("leases were not given back (%s): they run out after %g s", reason, self._sharing.term)
 
     async def _serve(self) -> None:
-        if not (self._wanted or self._ended):
+        if not (self._wanted or self._ended or self._failing_since is not None):
             self._woken = anyio.Event()
             await self._woken.wait()
         try:
             await self._release()
+            await self._tell()
             await self._claim()
         except StoreError as error:
             await self._failed(error)
@@ -159,6 +168,13 @@ class Leasing:
             for outcome_id in ended:
                 del self._ended[outcome_id]
 
+    async def _tell(self) -> None:
+        """Tell of what was measured alone. If there is nothing to ask either, find out whether the store is back."""
+        measured = self._alone.measured()
+        if measured or not (self._wanted or self._failing_since is None):
+            await self._leases.note(measured)
+            self._alone.told(measured)
+
     async def _claim(self) -> None:
         jobs = list(self._wanted.values())[:_BATCH]
         if not jobs:
@@ -168,27 +184,32 @@ class Leasing:
         answers = await self._leases.claim(claims, fresh=self._sharing.fresh.total_seconds())
         for job, answer in zip(jobs, answers, strict=True):
             wanted = self._wanted.pop(job.outcome_id, None) is not None
-            if isinstance(answer, Withheld):
-                self._withheld(job, answer)
-            elif wanted:
-                self._granted(job, answer, asked + self._sharing.term)
-            else:
+            if isinstance(answer, Granted) and not wanted:
                 self._ended[job.outcome_id] = Ended(lease=answer, result="unused")
+            elif isinstance(answer, Granted):
+                self._granted(job, answer, asked + self._sharing.term)
+            elif wanted:
+                self._withheld(job, answer)
 
     def _key(self, job: Job) -> LeaseKey:
         return LeaseKey(*key_of(job.model), self._sharing.region)
 
     def _granted(self, job: Job, lease: Granted, until: float) -> None:
         self._held[job.outcome_id] = lease
+        self._alone.granted(lease.key, lease.taken_from)
         if lease.taken_from is not None:
             logger.warning("%s is taken over from %s, whose lease ran out", _name(lease.key), lease.taken_from)
+        self._start(job, until)
+
+    def _start(self, job: Job, until: float) -> None:
+        model = job.model
         self._inbox.send_nowait(
-            LeaseGranted(
-                outcome_id=job.outcome_id, provider=job.model.provider, model_id=job.model.model_id, until=until
-            )
+            LeaseGranted(outcome_id=job.outcome_id, provider=model.provider, model_id=model.model_id, until=until)
         )
 
     def _withheld(self, job: Job, answer: Withheld) -> None:
+        if answer.runner != self._leases.runner:
+            self._alone.withheld(answer.key)
         reason = _REASONS[answer.reason].format(answer.runner)
         logger.info("%s is left alone for %.0f s: %s", _name(answer.key), answer.seconds, reason)
         self._defer(job, reason, answer.seconds + _MARGIN_SECONDS)
@@ -228,9 +249,24 @@ class Leasing:
         lasted = monotonic() - self._failing_since
         if self._patience is not None and lasted > self._patience:
             self._give_up(f"no leases could be claimed for {self._patience:g} s: {error}")
-            return
+        if self._patience is None and lasted > self._sharing.term:
+            self._be_alone()
         longest = min(_RETRY_LONGEST, max(_RETRY_FIRST, lasted))
         await anyio.sleep(longest * random.uniform(0.5, 1.0))  # noqa: S311  jitter is no secret
+
+    def _be_alone(self) -> None:
+        if not self._is_alone:
+            self._is_alone = True
+            logger.warning("going on without leases, with the models that were this runner's last")
+            self._go_on_alone()
+
+    def _go_on_alone(self) -> None:
+        for outcome_id, job in list(self._wanted.items()):
+            key = self._key(job)
+            if self._alone.owns(key):
+                del self._wanted[outcome_id]
+                self._alone.begin(outcome_id, key)
+                self._start(job, monotonic() + self._sharing.term)
 
     def _give_up(self, reason: str) -> None:
         """Hand every job back, and say that its lane will start nothing more."""
@@ -251,6 +287,7 @@ class Leasing:
     def _works(self) -> None:
         if self._failing_since is not None:
             self._failing_since = None
+            self._is_alone = False
             logger.info("leases can be claimed again")
             self._bus.publish(LaneState(lane=NAME, status="ok", at=self._clock.now()))
 

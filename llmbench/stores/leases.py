@@ -67,11 +67,20 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True):
     rest: float = 0.0
 
 
+class Measured(msgspec.Struct, frozen=True, kw_only=True):
+    """A success without a lease; its run began ``ago`` seconds ago."""
+
+    key: LeaseKey
+    ago: float
+
+
 class Leases(Protocol):
     """The leases of one runner. Calls may overlap. Each raises `StoreError` if the store does not answer."""
 
     shared: bool
     """Whether other runners are known here at all."""
+    runner: str
+    """The id that other runners are told."""
 
     async def claim(self, claims: Sequence[Claim], *, fresh: float) -> list[Granted | Withheld]:
         """Answer each claim, in order. ``fresh`` is for how many seconds after a success a model is left alone.
@@ -88,6 +97,10 @@ class Leases(Protocol):
         """Give leases back. One that was lost meanwhile is left to its new holder."""
         ...
 
+    async def note(self, measured: Sequence[Measured]) -> None:
+        """Take note of runs without a lease, so that their models count as fresh. With none, just ask for an answer."""
+        ...
+
     async def release_all(self) -> None:
         """Give back whatever this runner holds, unused."""
         ...
@@ -97,6 +110,7 @@ class Unshared:
     """Leases where no other runner is known: each is granted."""
 
     shared = False
+    runner = ""
 
     def __init__(self) -> None:
         self._granted = 0
@@ -112,6 +126,9 @@ class Unshared:
         return []
 
     async def release(self, ended: Sequence[Ended]) -> None:
+        pass
+
+    async def note(self, measured: Sequence[Measured]) -> None:
         pass
 
     async def release_all(self) -> None:

@@ -29,7 +29,7 @@ from pymongo.errors import DuplicateKeyError
 
 from llmbench.ids import new_outcome_id
 from llmbench.stores.base import StoreError
-from llmbench.stores.leases import Claim, Ended, Granted, LeaseKey, Reason, Withheld
+from llmbench.stores.leases import Claim, Ended, Granted, LeaseKey, Measured, Reason, Withheld
 from llmbench.stores.mongo_client import Address, Database, Document, Limits, store_errors
 from llmbench.stores.mongo_schema import LEASES, PROBES, SAMPLES
 
@@ -57,7 +57,7 @@ class MongoLeases:
         self._database = database
         self._address = address
         self._limits = limits
-        self._runner = runner
+        self.runner = runner
         self._holder = f"{runner} {new_outcome_id()}"
         self._term = _milliseconds(term)
 
@@ -119,7 +119,7 @@ class MongoLeases:
     def _take_if_free(self, outcome: str, fresh: timedelta) -> list[Document]:
         ours: Document = {
             "token": {"$add": [{"$ifNull": ["$token", 0]}, 1]},
-            "runner": {"$literal": self._runner},
+            "runner": {"$literal": self.runner},
             "holder": {"$literal": self._holder},
             "outcome": {"$literal": outcome},
             "claimed_at": _NOW,
@@ -169,6 +169,25 @@ class MongoLeases:
         if changes:
             with store_errors(self._address), pymongo.timeout(self._limits.put):
                 await leases.bulk_write(changes, ordered=False)
+
+    async def note(self, measured: Sequence[Measured]) -> None:
+        leases = self._database()[LEASES]
+        # The one that matches nothing needs the right to write, as a claim does.
+        nothing = UpdateOne({"_id": {"$in": []}}, [{"$unset": "nothing"}])
+        notes = [UpdateOne({"_id": _id(one.key)}, self._noted(one.ago), upsert=True) for one in measured]
+        with store_errors(self._address), pymongo.timeout(self._limits.put):
+            await leases.bulk_write([nothing, *notes], ordered=False)
+
+    def _noted(self, ago: float) -> list[Document]:
+        idle: Document = {"$eq": [{"$type": "$holder"}, "missing"]}
+        changes = {
+            "token": {"$ifNull": ["$token", 0]},
+            "runner": {"$cond": [idle, {"$literal": self.runner}, "$runner"]},
+            "succeeded_at": {"$max": ["$succeeded_at", {"$subtract": [_NOW, _milliseconds(ago)]}]},
+            "failures_in_a_row": 0,
+            "not_before": "$$REMOVE",
+        }
+        return [{"$set": changes}]
 
     async def release_all(self) -> None:
         leases = self._database()[LEASES]

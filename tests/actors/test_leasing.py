@@ -23,7 +23,7 @@ from llmbench.messages import Acknowledged, Deferred, Job, LaneBlocked, LaneStat
 from llmbench.secrets import Secret
 from llmbench.simulator import SpawnedSimulator
 from llmbench.stores.base import StoreError
-from llmbench.stores.leases import Claim, Ended, Granted, LeaseKey, Unshared, Withheld
+from llmbench.stores.leases import Claim, Ended, Granted, LeaseKey, Measured, Unshared, Withheld
 from llmbench.stores.mongo import MongoStore
 from llmbench.stores.mongo_client import Address
 from llmbench.stores.sqlite import SQLiteStore
@@ -48,6 +48,7 @@ class Scripted(Unshared):
         self.asked: list[LeaseKey] = []
         self.renewed: list[str] = []
         self.ended: list[Ended] = []
+        self.noted: list[Measured] = []
         self.all_released = False
         self._changed = anyio.Event()
 
@@ -76,6 +77,12 @@ class Scripted(Unshared):
         self.ended += ended
         self._tell()
 
+    async def note(self, measured: Sequence[Measured]) -> None:
+        self._tell()
+        if self.away is not None:
+            raise self.away
+        self.noted += measured
+
     async def release_all(self) -> None:
         self.all_released = True
 
@@ -101,6 +108,11 @@ class Around:
 
     async def answer(self) -> SchedulerMessage:
         return await receive(self.inbox)
+
+    async def grants(self, count: int) -> list[str]:
+        """Return for which jobs the next answers are grants."""
+        answers = [await self.answer() for _ in range(count)]
+        return [answer.outcome_id for answer in answers if isinstance(answer, LeaseGranted)]
 
     def close(self) -> None:
         for stream in self._streams:
@@ -135,6 +147,12 @@ def acknowledged(done: Job, kind: str | None = None) -> Acknowledged:
         ok=kind is None,
         at=NOON,
         error_kind=kind,
+    )
+
+
+def granted_to(wanted: Job) -> LeaseGranted:
+    return LeaseGranted(
+        outcome_id=wanted.outcome_id, provider=wanted.model.provider, model_id=wanted.model.model_id, until=monotonic()
     )
 
 
@@ -212,6 +230,51 @@ class TestTheActor:
 
         assert [(state.lane, state.status) for state in states] == [("leases", "blocked"), ("leases", "ok")]
         assert states[0].reason == "the store is away"
+
+    async def test_after_a_term_without_the_store_its_own_models_go_on(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Those that it had last, at once and without a lease; another's wait. The store is told of them later."""
+        monkeypatch.setattr(module, "_RETRY_FIRST", 0.01)
+        leases = Scripted()
+        leases.take("theirs", 60.0)
+        async with running(leases, term=0.05) as around:
+            own, theirs = job("own"), job("theirs")
+            for one, answer in ((own, LeaseGranted), (theirs, Deferred)):
+                around.leasing.want(one)
+                assert isinstance(await around.answer(), answer)
+            leases.away = StoreError("the store is away")
+            around.leasing.settle(acknowledged(own))
+
+            runs = [job("own"), job("own"), job("own")]
+            waiting = [job("theirs"), job("new")]
+            for one in (*waiting, *runs):
+                around.leasing.want(one)
+            assert await around.grants(3) == [one.outcome_id for one in runs]
+            around.leasing.settle(acknowledged(runs[0]))
+            around.leasing.settle(acknowledged(runs[1], "timeout"))
+            around.leasing.give_back(granted_to(runs[2]))
+            assert around.inbox.statistics().current_buffer_used == 0
+            leases.away = None
+            answers = [await around.answer() for _ in waiting]
+
+        assert [type(answer) for answer in answers] == [Deferred, LeaseGranted]
+        assert [one.key.model_id for one in leases.noted] == ["own"]
+        assert 0 <= leases.noted[0].ago < LIMIT
+        assert [(one.lease.key.model_id, one.result) for one in leases.ended] == [("own", "succeeded")]
+
+    async def test_a_runner_that_has_met_no_other_goes_on_with_everything(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """That a model was measured by itself is no sign of another."""
+        monkeypatch.setattr(module, "_RETRY_FIRST", 0.01)
+        leases = Scripted()
+        leases.taken["m"] = Withheld(key=LeaseKey("groq", "m"), reason="fresh", runner=leases.runner, seconds=60.0)
+        async with running(leases, term=0.02) as around:
+            around.leasing.want(job())
+            assert isinstance(await around.answer(), Deferred)
+            leases.away = StoreError("the store is away")
+            run = job("new")
+            around.leasing.want(run)
+            assert await around.grants(1) == [run.outcome_id]
 
     async def test_a_command_that_ends_by_itself_gives_up(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Its patience is limited: the lane is closed, and the job goes back."""

@@ -116,7 +116,7 @@ def test_a_file_that_is_well(program: Program) -> None:
         assert told["store"].startswith(f"SQLite file {program.database}: 0.1 MB")
         assert told["store"].endswith(f"SQLite {sqlite3.sqlite_version}")
         assert told["journal"].startswith("write-ahead log")
-        assert told["schema"] == "version 1"
+        assert told["schema"] == "version 2"
         assert set(states(result).values()) == {"ok"}
     assert "its log" in found(used)["store"][0]["told"]
     assert program.database.read_bytes() == before
