@@ -20,6 +20,7 @@ from anyio.streams.memory import MemoryObjectSendStream
 from llmbench.actors.bus import Bus
 from llmbench.actors.due import Key, ModelClock, backoff, key_of
 from llmbench.clock import Clock
+from llmbench.errors import severity
 from llmbench.messages import (
     Acknowledged,
     Deferred,
@@ -42,7 +43,12 @@ _BATCH = 32
 _RETRY_FIRST = 0.5
 _RETRY_LONGEST = 10.0
 _MARGIN_SECONDS = 0.05
+_CLAIMS = "claims"
+_RENEWALS = "renewals"
 _LAST_SECONDS = 2.0
+
+_OWN = ("lane", "ours")
+"""Failures that say nothing of the model: this runner's key was refused, it was stopped. Others need not wait."""
 
 _REASONS = {"held": "{} is measuring it", "fresh": "{} has measured it", "resting": "{} has seen it fail"}
 
@@ -80,7 +86,8 @@ class Leasing:
         self._held: dict[str, Granted] = {}
         self._ended: dict[str, Ended] = {}
         self._woken = anyio.Event()
-        self._failing_since: float | None = None
+        self._failing: dict[str, float] = {}
+        """Since when claims, or renewals, have failed."""
 
     # told by the scheduler
 
@@ -116,6 +123,8 @@ class Leasing:
             clock = clock.after_refusal(self._clock.now())
         elif message.ok:
             return Ended(lease=lease, result="succeeded")
+        elif severity(message.error_kind or "unknown") in _OWN:
+            return Ended(lease=lease, result="unused")
         else:
             clock = clock.after(message)
         key: Key = (lease.key.provider, lease.key.model_id)
@@ -150,7 +159,7 @@ class Leasing:
         except StoreError as error:
             await self._failed(error)
         else:
-            self._works()
+            self._works(_CLAIMS)
 
     async def _release(self) -> None:
         ended = dict(self._ended)
@@ -205,12 +214,14 @@ class Leasing:
             await anyio.sleep(self._sharing.term / 3)
             held = dict(self._held)
             if not held:
+                self._works(_RENEWALS)
                 continue
             try:
                 lost = await self._leases.renew(list(held.values()))
             except StoreError as error:
-                self._report(error)
+                self._report(_RENEWALS, error)
             else:
+                self._works(_RENEWALS)
                 self._lose(lost)
 
     def _lose(self, lost: Sequence[Granted]) -> None:
@@ -223,12 +234,10 @@ class Leasing:
     # a store that does not answer
 
     async def _failed(self, error: StoreError) -> None:
-        self._report(error)
-        assert self._failing_since is not None, "it was noted just now"
-        lasted = monotonic() - self._failing_since
+        self._report(_CLAIMS, error)
+        lasted = monotonic() - self._failing[_CLAIMS]
         if self._patience is not None and lasted > self._patience:
             self._give_up(f"no leases could be claimed for {self._patience:g} s: {error}")
-            return
         longest = min(_RETRY_LONGEST, max(_RETRY_FIRST, lasted))
         await anyio.sleep(longest * random.uniform(0.5, 1.0))  # noqa: S311  jitter is no secret
 
@@ -241,16 +250,15 @@ class Leasing:
         for job in jobs:
             self._defer(job, reason)
 
-    def _report(self, error: StoreError) -> None:
-        if self._failing_since is not None:
-            return
-        self._failing_since = monotonic()
-        logger.error("nothing new is claimed, what is held counts until it expires: %s", error)
-        self._bus.publish(LaneState(lane=NAME, status="blocked", at=self._clock.now(), reason=str(error)))
+    def _report(self, what: str, error: StoreError) -> None:
+        known = bool(self._failing)
+        self._failing.setdefault(what, monotonic())
+        if not known:
+            logger.error("nothing new is claimed, what is held counts until it expires: %s", error)
+            self._bus.publish(LaneState(lane=NAME, status="blocked", at=self._clock.now(), reason=str(error)))
 
-    def _works(self) -> None:
-        if self._failing_since is not None:
-            self._failing_since = None
+    def _works(self, what: str) -> None:
+        if self._failing.pop(what, None) is not None and not self._failing:
             logger.info("leases can be claimed again")
             self._bus.publish(LaneState(lane=NAME, status="ok", at=self._clock.now()))
 

@@ -280,6 +280,25 @@ class TestTrouble:
         with pytest.raises(StoreError, match="is not open"):
             await ask(MongoStore(address).leases("here", TERM))
 
+    async def test_a_claim_that_was_cancelled(
+        self, mongod: Mongod, here: Leases, client: MongoClient[dict[str, Any]], emptied_address: Address
+    ) -> None:
+        """The server carries it out when it can, and giving all back waits for that: nothing stays behind."""
+        raw = client[emptied_address.database]
+        claims = [Claim(key=LeaseKey("openai", f"m{number}"), outcome_id=new_outcome_id()) for number in range(8)]
+        await here.claim(claims, fresh=FRESH)
+        await here.release_all()
+        for _ in range(4):  # it is a race
+            async with anyio.create_task_group() as group:
+                with mongod.frozen():
+                    with anyio.move_on_after(0.05) as limit:
+                        await here.claim(claims, fresh=FRESH)
+                    group.start_soon(here.release_all)
+                    await anyio.sleep(0.03)
+            assert limit.cancelled_caught
+            await anyio.sleep(0.02)
+            assert raw.leases.count_documents({"holder": {"$exists": True}}) == 0
+
     async def test_a_frozen_server(self, mongod: Mongod, address: Address) -> None:
         """A claim that gets no answer raises; asked again later, it is granted as if nothing had been."""
         store = MongoStore(address, Limits(socket=0.3, put=0.5, server_selection=0.3))
