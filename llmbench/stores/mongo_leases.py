@@ -162,6 +162,13 @@ class MongoLeases:
             },
         )
 
+    async def successes(self, region: str | None) -> dict[LeaseKey, datetime]:
+        asked: Document = {"_id.region": region, "succeeded_at": {"$type": "date"}}
+        limit = self._limits.question_milliseconds
+        with store_errors(self._address):
+            found = self._database()[LEASES].find(asked, {"succeeded_at": 1}, max_time_ms=limit)
+            return {_key(one["_id"]): one["succeeded_at"] async for one in found}
+
     async def renew(self, held: Sequence[Granted]) -> list[Granted]:
         leases = self._database()[LEASES]
         ours: Document = {"_id": {"$in": [_id(lease.key) for lease in held]}, "holder": self._holder}

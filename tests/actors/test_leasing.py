@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
@@ -18,7 +19,9 @@ from llmbench.actors import leasing as module
 from llmbench.actors.bus import Bus
 from llmbench.actors.leasing import Leasing, Sharing
 from llmbench.actors.plans import Batch, Rotation
+from llmbench.cli import headless
 from llmbench.clock import SystemClock
+from llmbench.config import load
 from llmbench.ids import new_outcome_id
 from llmbench.messages import Acknowledged, Deferred, Job, LaneBlocked, LaneState, LeaseGranted, SchedulerMessage
 from llmbench.secrets import Secret
@@ -380,6 +383,24 @@ class TestTheEngine:
 
         assert {one.result for one in leases.ended} == {"unused"}
         assert await seen(simulator, name) == []
+
+    async def test_short_rounds_of_a_region_get_to_every_model(
+        self, simulator: SpawnedSimulator, mongod: Mongod
+    ) -> None:
+        """Each ``--once --limit 2`` goes on where the one before it ended, and asks for nothing that is fresh."""
+        models = [unique() for _ in range(5)]
+        async with stores_of_two(mongod) as (store, _):
+            asked = []
+            for _ in range(3):
+                sharing = Sharing(leases=store.leases("cron", TERM), fresh=FRESH, term=TERM, region="east")
+                options = argparse.Namespace(once=True, limit=2)
+                past = await headless._past(store, sharing)
+                plan = headless._plan(load(None, {}), runs("groq", *models), past, options)
+                engine = await Engine([lane(settings(simulator))], plan, store, sharing=sharing).finish()
+                asked.append(len(engine.stored))
+
+        assert asked == [2, 2, 1]
+        assert [len(await seen(simulator, name)) for name in models] == [1] * len(models)
 
     async def test_a_runner_whose_clock_is_wrong_measures_nothing_twice(
         self, simulator: SpawnedSimulator, mongod: Mongod

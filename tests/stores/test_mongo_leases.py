@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import anyio
@@ -215,6 +215,24 @@ class TestFreshness:
         await anyio.sleep(0.12)
 
         assert (await granted(there)).failures_in_a_row == 3
+
+    async def test_a_regions_successes_are_known(self, here: Leases, there: Leases) -> None:
+        """When each of its models was measured, by whomever; nothing of what failed, or of other regions."""
+        before = datetime.now(UTC)
+        for leases, name, region in (
+            (here, "a", "east"),
+            (there, "b", "east"),
+            (here, "failed", "east"),
+            (here, "d", "west"),
+            (here, "e", None),
+        ):
+            lease = await granted(leases, LeaseKey("openai", name, region))
+            await leases.release([Ended(lease=lease, result="failed" if name == "failed" else "succeeded")])
+        successes = await here.successes("east")
+
+        assert {key.model_id for key in successes} == {"a", "b"}
+        assert all(abs(at - before) < timedelta(seconds=20) for at in successes.values())
+        assert {key.model_id for key in await here.successes(None)} == {"e"}
 
     async def test_a_success_ends_the_failures(self, here: Leases, there: Leases) -> None:
         """Nothing of them is left."""
