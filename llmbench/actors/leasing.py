@@ -21,6 +21,7 @@ from llmbench.actors.alone import Alone
 from llmbench.actors.bus import Bus
 from llmbench.actors.due import Key, ModelClock, backoff, key_of
 from llmbench.clock import Clock
+from llmbench.errors import severity
 from llmbench.messages import (
     Acknowledged,
     Deferred,
@@ -43,7 +44,12 @@ _BATCH = 32
 _RETRY_FIRST = 0.5
 _RETRY_LONGEST = 10.0
 _MARGIN_SECONDS = 0.05
+_CLAIMS = "claims"
+_RENEWALS = "renewals"
 _LAST_SECONDS = 2.0
+
+_OWN = ("lane", "ours")
+"""Failures that say nothing of the model: this runner's key was refused, it was stopped. Others need not wait."""
 
 _REASONS = {"held": "{} is measuring it", "fresh": "{} has measured it", "resting": "{} has seen it fail"}
 
@@ -81,7 +87,8 @@ class Leasing:
         self._held: dict[str, Granted] = {}
         self._ended: dict[str, Ended] = {}
         self._woken = anyio.Event()
-        self._failing_since: float | None = None
+        self._failing: dict[str, float] = {}
+        """Since when claims, or renewals, have failed."""
         self._alone = Alone()
         self._is_alone = False
 
@@ -123,6 +130,8 @@ class Leasing:
             clock = clock.after_refusal(self._clock.now())
         elif message.ok:
             return Ended(lease=lease, result="succeeded")
+        elif severity(message.error_kind or "unknown") in _OWN:
+            return Ended(lease=lease, result="unused")
         else:
             clock = clock.after(message)
         key: Key = (lease.key.provider, lease.key.model_id)
@@ -149,7 +158,7 @@ class Leasing:
             logger.warning("leases were not given back (%s): they run out after %g s", reason, self._sharing.term)
 
     async def _serve(self) -> None:
-        if not (self._wanted or self._ended or self._failing_since is not None):
+        if not (self._wanted or self._ended or _CLAIMS in self._failing):
             self._woken = anyio.Event()
             await self._woken.wait()
         try:
@@ -159,7 +168,7 @@ class Leasing:
         except StoreError as error:
             await self._failed(error)
         else:
-            self._works()
+            self._works(_CLAIMS)
 
     async def _release(self) -> None:
         ended = dict(self._ended)
@@ -171,7 +180,7 @@ class Leasing:
     async def _tell(self) -> None:
         """Tell of what was measured alone. If there is nothing to ask either, find out whether the store is back."""
         measured = self._alone.measured()
-        if measured or not (self._wanted or self._failing_since is None):
+        if measured or (_CLAIMS in self._failing and not self._wanted):
             await self._leases.note(measured)
             self._alone.told(measured)
 
@@ -226,12 +235,14 @@ class Leasing:
             await anyio.sleep(self._sharing.term / 3)
             held = dict(self._held)
             if not held:
+                self._works(_RENEWALS)
                 continue
             try:
                 lost = await self._leases.renew(list(held.values()))
             except StoreError as error:
-                self._report(error)
+                self._report(_RENEWALS, error)
             else:
+                self._works(_RENEWALS)
                 self._lose(lost)
 
     def _lose(self, lost: Sequence[Granted]) -> None:
@@ -244,9 +255,8 @@ class Leasing:
     # a store that does not answer
 
     async def _failed(self, error: StoreError) -> None:
-        self._report(error)
-        assert self._failing_since is not None, "it was noted just now"
-        lasted = monotonic() - self._failing_since
+        self._report(_CLAIMS, error)
+        lasted = monotonic() - self._failing[_CLAIMS]
         if self._patience is not None and lasted > self._patience:
             self._give_up(f"no leases could be claimed for {self._patience:g} s: {error}")
         if self._patience is None and lasted > self._sharing.term:
@@ -277,17 +287,16 @@ class Leasing:
         for job in jobs:
             self._defer(job, reason)
 
-    def _report(self, error: StoreError) -> None:
-        if self._failing_since is not None:
-            return
-        self._failing_since = monotonic()
-        logger.error("nothing new is claimed, what is held counts until it expires: %s", error)
-        self._bus.publish(LaneState(lane=NAME, status="blocked", at=self._clock.now(), reason=str(error)))
+    def _report(self, what: str, error: StoreError) -> None:
+        known = bool(self._failing)
+        self._failing.setdefault(what, monotonic())
+        if not known:
+            logger.error("nothing new is claimed, what is held counts until it expires: %s", error)
+            self._bus.publish(LaneState(lane=NAME, status="blocked", at=self._clock.now(), reason=str(error)))
 
-    def _works(self) -> None:
-        if self._failing_since is not None:
-            self._failing_since = None
-            self._is_alone = False
+    def _works(self, what: str) -> None:
+        self._is_alone = self._is_alone and what != _CLAIMS
+        if self._failing.pop(what, None) is not None and not self._failing:
             logger.info("leases can be claimed again")
             self._bus.publish(LaneState(lane=NAME, status="ok", at=self._clock.now()))
 

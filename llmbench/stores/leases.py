@@ -9,6 +9,7 @@ stores what runs, so the cost of an overlap is a second measurement, never a row
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Literal, Protocol
 
 import msgspec
@@ -89,6 +90,10 @@ class Leases(Protocol):
         """
         ...
 
+    async def successes(self, region: str | None) -> dict[LeaseKey, datetime]:
+        """Return when each model was last measured with success under a lease of this region."""
+        ...
+
     async def renew(self, held: Sequence[Granted]) -> list[Granted]:
         """Begin a new term for each lease, and return those that are lost."""
         ...
@@ -121,6 +126,9 @@ class Unshared:
     def _grant(self, claim: Claim) -> Granted:
         self._granted += 1
         return Granted(key=claim.key, token=self._granted)
+
+    async def successes(self, region: str | None) -> dict[LeaseKey, datetime]:
+        return {}
 
     async def renew(self, held: Sequence[Granted]) -> list[Granted]:
         return []

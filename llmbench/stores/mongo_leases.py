@@ -16,6 +16,7 @@ looks whether the outcome of the run before is there, by its id.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -60,6 +61,7 @@ class MongoLeases:
         self.runner = runner
         self._holder = f"{runner} {new_outcome_id()}"
         self._term = _milliseconds(term)
+        self._asking: set[asyncio.Future[Document]] = set()
 
     async def claim(self, claims: Sequence[Claim], *, fresh: float) -> list[Granted | Withheld]:
         answers: list[Granted | Withheld | StoreError | None] = [None] * len(claims)
@@ -109,12 +111,20 @@ class MongoLeases:
             return_document=ReturnDocument.AFTER,
         )
         for _ in range(_ATTEMPTS):
+            asking: asyncio.Future[Document] = asyncio.ensure_future(ask())
+            self._asking.add(asking)
+            asking.add_done_callback(self._answered)
             try:
-                found: Document = await ask()
+                # What was sent is carried out, though a cancelled task will never hear of it: see `release_all`.
+                return await asyncio.shield(asking)
             except DuplicateKeyError:
                 continue  # another made the document at the same moment
-            return found
         raise StoreError(f"{self._address} has a lease that can't be asked for; try again")
+
+    def _answered(self, asking: asyncio.Future[Document]) -> None:
+        self._asking.discard(asking)
+        if not asking.cancelled():
+            asking.exception()  # or asyncio would complain that nobody was there to hear of it
 
     def _take_if_free(self, outcome: str, fresh: timedelta) -> list[Document]:
         ours: Document = {
@@ -151,6 +161,13 @@ class MongoLeases:
                 "$unset": dict.fromkeys((*_WHILE_HELD, "not_before"), ""),
             },
         )
+
+    async def successes(self, region: str | None) -> dict[LeaseKey, datetime]:
+        asked: Document = {"_id.region": region, "succeeded_at": {"$type": "date"}}
+        limit = self._limits.question_milliseconds
+        with store_errors(self._address):
+            found = self._database()[LEASES].find(asked, {"succeeded_at": 1}, max_time_ms=limit)
+            return {_key(one["_id"]): one["succeeded_at"] async for one in found}
 
     async def renew(self, held: Sequence[Granted]) -> list[Granted]:
         leases = self._database()[LEASES]
@@ -190,6 +207,8 @@ class MongoLeases:
         return [{"$set": changes}]
 
     async def release_all(self) -> None:
+        if self._asking:  # for tasks that were cancelled meanwhile
+            await asyncio.wait(self._asking)
         leases = self._database()[LEASES]
         with store_errors(self._address), pymongo.timeout(self._limits.put):
             await leases.update_many({"holder": self._holder}, {"$unset": dict.fromkeys(_WHILE_HELD, "")})
