@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from llmbench.measure.metrics import quantile
+from llmbench.quantiles import quantile
 from llmbench.stores.base import ErrorGroup, ModelSummary, ModelTally
 
 
