@@ -23,13 +23,13 @@ from llmbench.actors.record import Runner
 from llmbench.clock import SystemClock
 from llmbench.ids import new_outcome_id
 from llmbench.measure.loopwatch import BACKEND_OPTIONS
-from llmbench.measure.metrics import quantile
 from llmbench.measure.quiet import QuietCollector
 from llmbench.measure.timer import StreamTimer
 from llmbench.measure.transport import StartGate
 from llmbench.messages import Failure, Job, Model, Profile
 from llmbench.providers.base import Provider
 from llmbench.providers.registry import load_sdks, open_provider
+from llmbench.quantiles import quantile
 from llmbench.secrets import Redactor
 
 HOG_EVERY_SECONDS = 0.100

@@ -16,7 +16,7 @@ import trustme
 
 from benchmarks.client import Result
 from benchmarks.report import Figure, heading, show
-from llmbench.measure.metrics import quantile
+from llmbench.quantiles import quantile
 from llmbench.simulator.flavours import sequence_of
 from llmbench.simulator.record import RequestRecord
 from llmbench.simulator.spawn import SpawnedSimulator, spawn_simulator

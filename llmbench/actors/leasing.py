@@ -2,7 +2,7 @@
 
 Other runners on the same store may measure the same models. A lease is claimed for a job just before it starts,
 renewed while it runs, and given back once its outcome is acknowledged. While the store does not answer, nothing new is
-claimed, and what is held counts until it expires.
+claimed, and what is held counts until it expires; once that has lasted for a term, the runner goes on `Alone`.
 """
 
 from __future__ import annotations
@@ -17,9 +17,11 @@ import anyio
 import msgspec
 from anyio.streams.memory import MemoryObjectSendStream
 
+from llmbench.actors.alone import Alone
 from llmbench.actors.bus import Bus
 from llmbench.actors.due import ModelClock, backoff
 from llmbench.clock import Clock
+from llmbench.errors import severity
 from llmbench.messages import (
     Acknowledged,
     Deferred,
@@ -43,7 +45,12 @@ _BATCH = 32
 _RETRY_FIRST = 0.5
 _RETRY_LONGEST = 10.0
 _MARGIN_SECONDS = 0.05
+_CLAIMS = "claims"
+_RENEWALS = "renewals"
 _LAST_SECONDS = 2.0
+
+_OWN = ("lane", "ours")
+"""Failures that say nothing of the model: this runner's key was refused, it was stopped. Others need not wait."""
 
 _REASONS = {"held": "{} is measuring it", "fresh": "{} has measured it", "resting": "{} has seen it fail"}
 
@@ -81,13 +88,18 @@ class Leasing:
         self._held: dict[str, Granted] = {}
         self._ended: dict[str, Ended] = {}
         self._woken = anyio.Event()
-        self._failing_since: float | None = None
+        self._failing: dict[str, float] = {}
+        """Since when claims, or renewals, have failed."""
+        self._alone = Alone()
+        self._is_alone = False
 
     # told by the scheduler
 
     def want(self, job: Job) -> None:
         """Ask for a lease; the answer comes to the scheduler's inbox."""
         self._wanted[job.outcome_id] = job
+        if self._is_alone:
+            self._go_on_alone()
         self._woken.set()
 
     def want_no_more(self, job: Job) -> None:
@@ -96,6 +108,7 @@ class Leasing:
 
     def settle(self, message: Acknowledged | NotStored | Deferred) -> None:
         """Take note of what became of a job. If its lease was lost, that is nobody's business any more."""
+        self._alone.end(message)
         lease = self._held.pop(message.outcome_id, None)
         if lease is None:
             return
@@ -104,6 +117,7 @@ class Leasing:
 
     def give_back(self, message: LeaseGranted) -> None:
         """Take back a lease that came too late: the lane has been restarted meanwhile."""
+        self._alone.forget(message.outcome_id)
         lease = self._held.pop(message.outcome_id, None)
         if lease is not None:
             self._ended[message.outcome_id] = Ended(lease=lease, result="unused")
@@ -117,6 +131,8 @@ class Leasing:
             clock = clock.after_refusal(self._clock.now())
         elif message.ok:
             return Ended(lease=lease, result="succeeded")
+        elif severity(message.error_kind or "unknown") in _OWN:
+            return Ended(lease=lease, result="unused")
         else:
             clock = clock.after(message)
         key: Key = (lease.key.provider, lease.key.model_id)
@@ -136,22 +152,24 @@ class Leasing:
         try:
             with anyio.fail_after(_LAST_SECONDS):
                 await self._release()
+                await self._tell()
                 await self._leases.release_all()
         except (StoreError, TimeoutError) as error:
             reason = str(error) or f"no answer within {_LAST_SECONDS:g} s"
             logger.warning("leases were not given back (%s): they run out after %g s", reason, self._sharing.term)
 
     async def _serve(self) -> None:
-        if not (self._wanted or self._ended):
+        if not (self._wanted or self._ended or _CLAIMS in self._failing):
             self._woken = anyio.Event()
             await self._woken.wait()
         try:
             await self._release()
+            await self._tell()
             await self._claim()
         except StoreError as error:
             await self._failed(error)
         else:
-            self._works()
+            self._works(_CLAIMS)
 
     async def _release(self) -> None:
         ended = dict(self._ended)
@@ -159,6 +177,13 @@ class Leasing:
             await self._leases.release(list(ended.values()))
             for outcome_id in ended:
                 del self._ended[outcome_id]
+
+    async def _tell(self) -> None:
+        """Tell of what was measured alone. If there is nothing to ask either, find out whether the store is back."""
+        measured = self._alone.measured()
+        if measured or (_CLAIMS in self._failing and not self._wanted):
+            await self._leases.note(measured)
+            self._alone.told(measured)
 
     async def _claim(self) -> None:
         jobs = list(self._wanted.values())[:_BATCH]
@@ -169,27 +194,32 @@ class Leasing:
         answers = await self._leases.claim(claims, fresh=self._sharing.fresh.total_seconds())
         for job, answer in zip(jobs, answers, strict=True):
             wanted = self._wanted.pop(job.outcome_id, None) is not None
-            if isinstance(answer, Withheld):
-                self._withheld(job, answer)
-            elif wanted:
-                self._granted(job, answer, asked + self._sharing.term)
-            else:
+            if isinstance(answer, Granted) and not wanted:
                 self._ended[job.outcome_id] = Ended(lease=answer, result="unused")
+            elif isinstance(answer, Granted):
+                self._granted(job, answer, asked + self._sharing.term)
+            elif wanted:
+                self._withheld(job, answer)
 
     def _key(self, job: Job) -> LeaseKey:
         return LeaseKey(*key_of(job.model), self._sharing.region)
 
     def _granted(self, job: Job, lease: Granted, until: float) -> None:
         self._held[job.outcome_id] = lease
+        self._alone.granted(lease.key, lease.taken_from)
         if lease.taken_from is not None:
             logger.warning("%s is taken over from %s, whose lease ran out", _name(lease.key), lease.taken_from)
+        self._start(job, until)
+
+    def _start(self, job: Job, until: float) -> None:
+        model = job.model
         self._inbox.send_nowait(
-            LeaseGranted(
-                outcome_id=job.outcome_id, provider=job.model.provider, model_id=job.model.model_id, until=until
-            )
+            LeaseGranted(outcome_id=job.outcome_id, provider=model.provider, model_id=model.model_id, until=until)
         )
 
     def _withheld(self, job: Job, answer: Withheld) -> None:
+        if answer.runner != self._leases.runner:
+            self._alone.withheld(answer.key)
         reason = _REASONS[answer.reason].format(answer.runner)
         logger.info("%s is left alone for %.0f s: %s", _name(answer.key), answer.seconds, reason)
         self._defer(job, reason, answer.seconds + _MARGIN_SECONDS)
@@ -206,12 +236,14 @@ class Leasing:
             await anyio.sleep(self._sharing.term / 3)
             held = dict(self._held)
             if not held:
+                self._works(_RENEWALS)
                 continue
             try:
                 lost = await self._leases.renew(list(held.values()))
             except StoreError as error:
-                self._report(error)
+                self._report(_RENEWALS, error)
             else:
+                self._works(_RENEWALS)
                 self._lose(lost)
 
     def _lose(self, lost: Sequence[Granted]) -> None:
@@ -224,14 +256,28 @@ class Leasing:
     # a store that does not answer
 
     async def _failed(self, error: StoreError) -> None:
-        self._report(error)
-        assert self._failing_since is not None, "it was noted just now"
-        lasted = monotonic() - self._failing_since
+        self._report(_CLAIMS, error)
+        lasted = monotonic() - self._failing[_CLAIMS]
         if self._patience is not None and lasted > self._patience:
             self._give_up(f"no leases could be claimed for {self._patience:g} s: {error}")
-            return
+        if self._patience is None and lasted > self._sharing.term:
+            self._be_alone()
         longest = min(_RETRY_LONGEST, max(_RETRY_FIRST, lasted))
         await anyio.sleep(longest * random.uniform(0.5, 1.0))  # noqa: S311  jitter is no secret
+
+    def _be_alone(self) -> None:
+        if not self._is_alone:
+            self._is_alone = True
+            logger.warning("going on without leases, with the models that were this runner's last")
+            self._go_on_alone()
+
+    def _go_on_alone(self) -> None:
+        for outcome_id, job in list(self._wanted.items()):
+            key = self._key(job)
+            if self._alone.owns(key):
+                del self._wanted[outcome_id]
+                self._alone.begin(outcome_id, key)
+                self._start(job, monotonic() + self._sharing.term)
 
     def _give_up(self, reason: str) -> None:
         """Hand every job back, and say that its lane will start nothing more."""
@@ -242,16 +288,16 @@ class Leasing:
         for job in jobs:
             self._defer(job, reason)
 
-    def _report(self, error: StoreError) -> None:
-        if self._failing_since is not None:
-            return
-        self._failing_since = monotonic()
-        logger.error("nothing new is claimed, what is held counts until it expires: %s", error)
-        self._bus.publish(LaneState(lane=NAME, status="blocked", at=self._clock.now(), reason=str(error)))
+    def _report(self, what: str, error: StoreError) -> None:
+        known = bool(self._failing)
+        self._failing.setdefault(what, monotonic())
+        if not known:
+            logger.error("nothing new is claimed, what is held counts until it expires: %s", error)
+            self._bus.publish(LaneState(lane=NAME, status="blocked", at=self._clock.now(), reason=str(error)))
 
-    def _works(self) -> None:
-        if self._failing_since is not None:
-            self._failing_since = None
+    def _works(self, what: str) -> None:
+        self._is_alone = self._is_alone and what != _CLAIMS
+        if self._failing.pop(what, None) is not None and not self._failing:
             logger.info("leases can be claimed again")
             self._bus.publish(LaneState(lane=NAME, status="ok", at=self._clock.now()))
 

@@ -132,12 +132,15 @@ class Rotation:
 class Batch:
     """A fixed list of runs, each made once. What a lane that is closed for long has not started is given up.
 
-    ``overlap`` lets several runs of one model go on at a time, which only a bench asks for.
+    ``overlap`` lets several runs of one model go on at a time, which only a bench asks for. With a ``limit``, only
+    so many are made, the first; for each of them that is left to another runner, the next one after them.
     """
 
     _PATIENCE_SECONDS = 120.0
 
-    def __init__(self, runs: Iterable[tuple[Model, Profile]], role: Role, *, overlap: bool = False) -> None:
+    def __init__(
+        self, runs: Iterable[tuple[Model, Profile]], role: Role, *, overlap: bool = False, limit: int | None = None
+    ) -> None:
         self._waiting: dict[str, deque[Job]] = {}
         self._overlap = overlap
         self._in_flight = InFlight()
@@ -148,9 +151,11 @@ class Batch:
         self.given_up: dict[str, tuple[int, str]] = {}
         """How many runs were not made, by provider, with the reason."""
         self._closed: dict[str, str] = {}
+        self._reserve: deque[Job] = deque()
         for model, profile in runs:
-            job = Job(outcome_id=new_outcome_id(), model=model, profile=profile, role=role)
-            self._waiting.setdefault(model.provider, deque()).append(job)
+            self._reserve.append(Job(outcome_id=new_outcome_id(), model=model, profile=profile, role=role))
+        while self._reserve and (limit is None or self.total < limit):
+            self._admit()
             self.total += 1
 
     @property
@@ -173,7 +178,9 @@ class Batch:
             case Acknowledged() | NotStored():
                 self.done += self._in_flight.remove(message.outcome_id) is not None
             case Deferred() if message.seconds is not None:
-                self.elsewhere += self._in_flight.remove(message.outcome_id) is not None
+                if self._in_flight.remove(message.outcome_id) is not None:
+                    self.elsewhere += 1
+                    self._admit()
             case Deferred():
                 job = self._in_flight.remove(message.outcome_id)
                 if job is not None:
@@ -183,6 +190,12 @@ class Batch:
                 self.close_lane(message.provider, message.reason)
             case _:
                 pass
+
+    def _admit(self) -> None:
+        if self._reserve:
+            job = self._reserve.popleft()
+            self._waiting.setdefault(job.model.provider, deque()).append(job)
+            self._give_up_if_closed(job.model.provider)
 
     def close_lane(self, provider: str, reason: str) -> None:
         """Give up what this lane has not started yet."""

@@ -70,14 +70,11 @@ async def _measure(
     async with open_store(config, wait=not options.once) as store:
         with store_errors():
             runs = await _runs(config, store, providers)
-            clocks = {key_of(past): past for past in await store.history()}
+            sharing = _sharing(config, store)
+            past = await _past(store, sharing)
         if not runs:
             raise CommandError(_HOW_TO_FILL.format(providers=", ".join(settings.name for settings in providers)))
         await warm_up(working)
-        sharing = _sharing(config, store)
-        # What other regions measured does not count here, and the leases know this one's past.
-        known = clocks if not (sharing.region and sharing.leases.shared) else {}
-        past = {key: ModelClock.from_history(history) for key, history in known.items()}
         plan = _plan(config, runs, past, options)
         supervisor = Supervisor(
             lanes,
@@ -125,8 +122,15 @@ def _plan(config: Config, runs: Runs, clocks: dict[Key, ModelClock], options: ar
     by_key = {key_of(model): (model, profile) for model, profile in runs}
     now = datetime.now(UTC)
     due = [key for key in by_key if due_at(key, clocks.get(key, ModelClock()), fresh) <= now]
-    chosen = stalest_first(due, clocks)[: options.limit]
-    return Batch([by_key[key] for key in chosen], "scheduled")
+    return Batch([by_key[key] for key in stalest_first(due, clocks)], "scheduled", limit=options.limit)
+
+
+async def _past(store: Store, sharing: Sharing) -> dict[Key, ModelClock]:
+    """Return what is known of each model's past: of its past in this region, if that alone counts."""
+    if sharing.region and sharing.leases.shared:
+        successes = await sharing.leases.successes(sharing.region)
+        return {(key.provider, key.model_id): ModelClock(last_success=at) for key, at in successes.items()}
+    return {key_of(past): ModelClock.from_history(past) for past in await store.history()}
 
 
 def _sharing(config: Config, store: Store) -> Sharing:

@@ -12,8 +12,8 @@ from itertools import pairwise
 
 import msgspec
 
-from llmbench.measure.metrics import quantile
 from llmbench.messages import Clock, Sample
+from llmbench.quantiles import quantile
 
 
 class Truth(msgspec.Struct, frozen=True, kw_only=True):

@@ -5,7 +5,6 @@ Stamps are integer nanoseconds of one monotonic clock; results are seconds. None
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -14,6 +13,7 @@ import msgspec
 from llmbench.measure.exchange import Timeline
 from llmbench.measure.timer import StreamTimer
 from llmbench.messages import Clock, Resolution
+from llmbench.quantiles import quantile
 
 _DOUBTFUL_SHARE = 0.01
 """With more doubtful chunks than this, a run's gaps are left out of rankings."""
@@ -63,14 +63,6 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     system_fingerprint: str | None = None
     warnings: list[str] | None = None
     misc: dict[str, Any] = {}
-
-
-def quantile(ordered: Sequence[float], q: float) -> float:
-    """Return the q-quantile of a sorted, non-empty sequence, by linear interpolation (Hyndman and Fan, type 7)."""
-    position = (len(ordered) - 1) * q
-    below = int(position)
-    above = min(below + 1, len(ordered) - 1)
-    return ordered[below] + (ordered[above] - ordered[below]) * (position - below)
 
 
 def seconds_between(start_ns: int | None, end_ns: int | None) -> float | None:

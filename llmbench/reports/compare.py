@@ -12,8 +12,8 @@ from math import comb
 
 import msgspec
 
-from llmbench.measure.metrics import quantile
 from llmbench.messages import Failure, Outcome, Sample
+from llmbench.quantiles import quantile
 
 CONFIDENCE = 0.95
 FEWEST_FOR_INTERVAL = 6

@@ -165,7 +165,7 @@ class ModelSummary(msgspec.Struct, frozen=True, kw_only=True):
     """What the runs of one model in a window came to, of every role, spelled as the newest of them.
 
     ``n`` = ``successes`` + ``failures``, and ``success_rate`` is the share of the former. Percentiles are of the
-    successes that have the figure, as `llmbench.measure.metrics.quantile` defines them; seconds and tokens per second.
+    successes that have the figure, as `llmbench.quantiles.quantile` defines them; seconds and tokens per second.
     """
 
     provider: str

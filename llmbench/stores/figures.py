@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import msgspec
 
-from llmbench.measure.metrics import quantile
 from llmbench.naming import folded
+from llmbench.quantiles import quantile
 from llmbench.stores.base import ErrorGroup, ModelSummary, ModelTally
 
 

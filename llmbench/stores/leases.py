@@ -9,6 +9,7 @@ stores what runs, so the cost of an overlap is a second measurement, never a row
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Literal, Protocol
 
 import msgspec
@@ -67,11 +68,20 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True):
     rest: float = 0.0
 
 
+class Measured(msgspec.Struct, frozen=True, kw_only=True):
+    """A success without a lease; its run began ``ago`` seconds ago."""
+
+    key: LeaseKey
+    ago: float
+
+
 class Leases(Protocol):
     """The leases of one runner. Calls may overlap. Each raises `StoreError` if the store does not answer."""
 
     shared: bool
     """Whether other runners are known here at all."""
+    runner: str
+    """The id that other runners are told."""
 
     async def claim(self, claims: Sequence[Claim], *, fresh: float) -> list[Granted | Withheld]:
         """Answer each claim, in order. ``fresh`` is for how many seconds after a success a model is left alone.
@@ -80,12 +90,20 @@ class Leases(Protocol):
         """
         ...
 
+    async def successes(self, region: str | None) -> dict[LeaseKey, datetime]:
+        """Return when each model was last measured with success under a lease of this region."""
+        ...
+
     async def renew(self, held: Sequence[Granted]) -> list[Granted]:
         """Begin a new term for each lease, and return those that are lost."""
         ...
 
     async def release(self, ended: Sequence[Ended]) -> None:
         """Give leases back. One that was lost meanwhile is left to its new holder."""
+        ...
+
+    async def note(self, measured: Sequence[Measured]) -> None:
+        """Take note of runs without a lease, so that their models count as fresh. With none, just ask for an answer."""
         ...
 
     async def release_all(self) -> None:
@@ -97,6 +115,7 @@ class Unshared:
     """Leases where no other runner is known: each is granted."""
 
     shared = False
+    runner = ""
 
     def __init__(self) -> None:
         self._granted = 0
@@ -108,10 +127,16 @@ class Unshared:
         self._granted += 1
         return Granted(key=claim.key, token=self._granted)
 
+    async def successes(self, region: str | None) -> dict[LeaseKey, datetime]:
+        return {}
+
     async def renew(self, held: Sequence[Granted]) -> list[Granted]:
         return []
 
     async def release(self, ended: Sequence[Ended]) -> None:
+        pass
+
+    async def note(self, measured: Sequence[Measured]) -> None:
         pass
 
     async def release_all(self) -> None:

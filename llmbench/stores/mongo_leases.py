@@ -16,6 +16,7 @@ looks whether the outcome of the run before is there, by its id.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -29,7 +30,7 @@ from pymongo.errors import DuplicateKeyError
 
 from llmbench.ids import new_outcome_id
 from llmbench.stores.base import StoreError
-from llmbench.stores.leases import Claim, Ended, Granted, LeaseKey, Reason, Withheld
+from llmbench.stores.leases import Claim, Ended, Granted, LeaseKey, Measured, Reason, Withheld
 from llmbench.stores.mongo_client import Address, Database, Document, Limits, store_errors
 from llmbench.stores.mongo_schema import LEASES, PROBES, SAMPLES
 
@@ -57,9 +58,10 @@ class MongoLeases:
         self._database = database
         self._address = address
         self._limits = limits
-        self._runner = runner
+        self.runner = runner
         self._holder = f"{runner} {new_outcome_id()}"
         self._term = _milliseconds(term)
+        self._asking: set[asyncio.Future[Document]] = set()
 
     async def claim(self, claims: Sequence[Claim], *, fresh: float) -> list[Granted | Withheld]:
         answers: list[Granted | Withheld | StoreError | None] = [None] * len(claims)
@@ -109,17 +111,25 @@ class MongoLeases:
             return_document=ReturnDocument.AFTER,
         )
         for _ in range(_ATTEMPTS):
+            asking: asyncio.Future[Document] = asyncio.ensure_future(ask())
+            self._asking.add(asking)
+            asking.add_done_callback(self._answered)
             try:
-                found: Document = await ask()
+                # What was sent is carried out, though a cancelled task will never hear of it: see `release_all`.
+                return await asyncio.shield(asking)
             except DuplicateKeyError:
                 continue  # another made the document at the same moment
-            return found
         raise StoreError(f"{self._address} has a lease that can't be asked for; try again")
+
+    def _answered(self, asking: asyncio.Future[Document]) -> None:
+        self._asking.discard(asking)
+        if not asking.cancelled():
+            asking.exception()  # or asyncio would complain that nobody was there to hear of it
 
     def _take_if_free(self, outcome: str, fresh: timedelta) -> list[Document]:
         ours: Document = {
             "token": {"$add": [{"$ifNull": ["$token", 0]}, 1]},
-            "runner": {"$literal": self._runner},
+            "runner": {"$literal": self.runner},
             "holder": {"$literal": self._holder},
             "outcome": {"$literal": outcome},
             "claimed_at": _NOW,
@@ -152,6 +162,13 @@ class MongoLeases:
             },
         )
 
+    async def successes(self, region: str | None) -> dict[LeaseKey, datetime]:
+        asked: Document = {"_id.region": region, "succeeded_at": {"$type": "date"}}
+        limit = self._limits.question_milliseconds
+        with store_errors(self._address):
+            found = self._database()[LEASES].find(asked, {"succeeded_at": 1}, max_time_ms=limit)
+            return {_key(one["_id"]): one["succeeded_at"] async for one in found}
+
     async def renew(self, held: Sequence[Granted]) -> list[Granted]:
         leases = self._database()[LEASES]
         ours: Document = {"_id": {"$in": [_id(lease.key) for lease in held]}, "holder": self._holder}
@@ -170,7 +187,28 @@ class MongoLeases:
             with store_errors(self._address), pymongo.timeout(self._limits.put):
                 await leases.bulk_write(changes, ordered=False)
 
+    async def note(self, measured: Sequence[Measured]) -> None:
+        leases = self._database()[LEASES]
+        # The one that matches nothing needs the right to write, as a claim does.
+        nothing = UpdateOne({"_id": {"$in": []}}, [{"$unset": "nothing"}])
+        notes = [UpdateOne({"_id": _id(one.key)}, self._noted(one.ago), upsert=True) for one in measured]
+        with store_errors(self._address), pymongo.timeout(self._limits.put):
+            await leases.bulk_write([nothing, *notes], ordered=False)
+
+    def _noted(self, ago: float) -> list[Document]:
+        idle: Document = {"$eq": [{"$type": "$holder"}, "missing"]}
+        changes = {
+            "token": {"$ifNull": ["$token", 0]},
+            "runner": {"$cond": [idle, {"$literal": self.runner}, "$runner"]},
+            "succeeded_at": {"$max": ["$succeeded_at", {"$subtract": [_NOW, _milliseconds(ago)]}]},
+            "failures_in_a_row": 0,
+            "not_before": "$$REMOVE",
+        }
+        return [{"$set": changes}]
+
     async def release_all(self) -> None:
+        if self._asking:  # for tasks that were cancelled meanwhile
+            await asyncio.wait(self._asking)
         leases = self._database()[LEASES]
         with store_errors(self._address), pymongo.timeout(self._limits.put):
             await leases.update_many({"holder": self._holder}, {"$unset": dict.fromkeys(_WHILE_HELD, "")})

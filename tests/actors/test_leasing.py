@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
@@ -9,6 +10,7 @@ from time import monotonic
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 from anyio.streams.memory import MemoryObjectReceiveStream
 from pymongo import MongoClient
@@ -17,13 +19,15 @@ from llmbench.actors import leasing as module
 from llmbench.actors.bus import Bus
 from llmbench.actors.leasing import Leasing, Sharing
 from llmbench.actors.plans import Batch, Rotation
+from llmbench.cli import headless
 from llmbench.clock import SystemClock
+from llmbench.config import load
 from llmbench.ids import new_outcome_id
 from llmbench.messages import Acknowledged, Deferred, Job, LaneBlocked, LaneState, LeaseGranted, SchedulerMessage
 from llmbench.secrets import Secret
 from llmbench.simulator import SpawnedSimulator
 from llmbench.stores.base import StoreError
-from llmbench.stores.leases import Claim, Ended, Granted, LeaseKey, Unshared, Withheld
+from llmbench.stores.leases import Claim, Ended, Granted, LeaseKey, Measured, Unshared, Withheld
 from llmbench.stores.mongo import MongoStore
 from llmbench.stores.mongo_client import Address
 from llmbench.stores.sqlite import SQLiteStore
@@ -44,10 +48,12 @@ class Scripted(Unshared):
         super().__init__()
         self.taken: dict[str, Withheld] = {}
         self.away: StoreError | None = None
+        self.refused = 0
         self.lost: set[str] = set()
         self.asked: list[LeaseKey] = []
         self.renewed: list[str] = []
         self.ended: list[Ended] = []
+        self.noted: list[Measured] = []
         self.all_released = False
         self._changed = anyio.Event()
 
@@ -59,29 +65,35 @@ class Scripted(Unshared):
     async def claim(self, claims: Sequence[Claim], *, fresh: float) -> list[Granted | Withheld]:
         assert fresh == FRESH.total_seconds()
         self.asked += [claim.key for claim in claims]
-        self._tell()
-        if self.away is not None:
-            raise self.away
+        self._refuse_if_away()
         granted = await super().claim(claims, fresh=fresh)
         return [self.taken.get(claim.key.model_id, lease) for claim, lease in zip(claims, granted, strict=True)]
 
     async def renew(self, held: Sequence[Granted]) -> list[Granted]:
+        self._refuse_if_away()
         self.renewed += [lease.key.model_id for lease in held]
-        self._tell()
         return [lease for lease in held if lease.key.model_id in self.lost]
 
     async def release(self, ended: Sequence[Ended]) -> None:
-        if self.away is not None:
-            raise self.away
+        await anyio.lowlevel.checkpoint()
+        self._refuse_if_away()
         self.ended += ended
-        self._tell()
+
+    async def note(self, measured: Sequence[Measured]) -> None:
+        await anyio.lowlevel.checkpoint()
+        self._refuse_if_away()
+        self.noted += measured
 
     async def release_all(self) -> None:
         self.all_released = True
 
-    def _tell(self) -> None:
+    def _refuse_if_away(self) -> None:
+        """Tell those that wait `until`, who look when this call is over."""
+        self.refused += self.away is not None
         self._changed.set()
         self._changed = anyio.Event()
+        if self.away is not None:
+            raise self.away
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Wait until something that is asked makes the condition true."""
@@ -101,6 +113,11 @@ class Around:
 
     async def answer(self) -> SchedulerMessage:
         return await receive(self.inbox)
+
+    async def grants(self, count: int) -> list[str]:
+        """Return for which jobs the next answers are grants."""
+        answers = [await self.answer() for _ in range(count)]
+        return [answer.outcome_id for answer in answers if isinstance(answer, LeaseGranted)]
 
     def close(self) -> None:
         for stream in self._streams:
@@ -135,6 +152,12 @@ def acknowledged(done: Job, kind: str | None = None) -> Acknowledged:
         ok=kind is None,
         at=NOON,
         error_kind=kind,
+    )
+
+
+def granted_to(wanted: Job) -> LeaseGranted:
+    return LeaseGranted(
+        outcome_id=wanted.outcome_id, provider=wanted.model.provider, model_id=wanted.model.model_id, until=monotonic()
     )
 
 
@@ -213,6 +236,51 @@ class TestTheActor:
         assert [(state.lane, state.status) for state in states] == [("leases", "blocked"), ("leases", "ok")]
         assert states[0].reason == "the store is away"
 
+    async def test_after_a_term_without_the_store_its_own_models_go_on(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Those that it had last, at once and without a lease; another's wait. The store is told of them later."""
+        monkeypatch.setattr(module, "_RETRY_FIRST", 0.01)
+        leases = Scripted()
+        leases.take("theirs", 60.0)
+        async with running(leases, term=0.05) as around:
+            own, theirs = job("own"), job("theirs")
+            for one, answer in ((own, LeaseGranted), (theirs, Deferred)):
+                around.leasing.want(one)
+                assert isinstance(await around.answer(), answer)
+            leases.away = StoreError("the store is away")
+            around.leasing.settle(acknowledged(own))
+
+            runs = [job("own"), job("own"), job("own")]
+            waiting = [job("theirs"), job("new")]
+            for one in (*waiting, *runs):
+                around.leasing.want(one)
+            assert await around.grants(3) == [one.outcome_id for one in runs]
+            around.leasing.settle(acknowledged(runs[0]))
+            around.leasing.settle(acknowledged(runs[1], "timeout"))
+            around.leasing.give_back(granted_to(runs[2]))
+            assert around.inbox.statistics().current_buffer_used == 0
+            leases.away = None
+            answers = [await around.answer() for _ in waiting]
+
+        assert [type(answer) for answer in answers] == [Deferred, LeaseGranted]
+        assert [one.key.model_id for one in leases.noted] == ["own"]
+        assert 0 <= leases.noted[0].ago < LIMIT
+        assert [(one.lease.key.model_id, one.result) for one in leases.ended] == [("own", "succeeded")]
+
+    async def test_a_runner_that_has_met_no_other_goes_on_with_everything(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """That a model was measured by itself is no sign of another."""
+        monkeypatch.setattr(module, "_RETRY_FIRST", 0.01)
+        leases = Scripted()
+        leases.taken["m"] = Withheld(key=LeaseKey("groq", "m"), reason="fresh", runner=leases.runner, seconds=60.0)
+        async with running(leases, term=0.02) as around:
+            around.leasing.want(job())
+            assert isinstance(await around.answer(), Deferred)
+            leases.away = StoreError("the store is away")
+            run = job("new")
+            around.leasing.want(run)
+            assert await around.grants(1) == [run.outcome_id]
+
     async def test_a_command_that_ends_by_itself_gives_up(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Its patience is limited: the lane is closed, and the job goes back."""
         monkeypatch.setattr(module, "_RETRY_FIRST", 0.01)
@@ -227,6 +295,58 @@ class TestTheActor:
         assert blocked.reason.endswith("the store is away")
         assert isinstance(back, Deferred)
         assert back.seconds is None
+
+    async def test_what_can_not_be_given_back_is_tried_at_intervals(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A command that has given up does not besiege a server that refuses at once."""
+        monkeypatch.setattr(module, "_RETRY_FIRST", 0.05)
+        monkeypatch.setattr(module, "_RETRY_LONGEST", 0.05)
+        leases = Scripted()
+        async with running(leases, patience=0.0) as around:
+            around.leasing.want(one := job())
+            await around.answer()
+            leases.away = StoreError("the store is away")
+            around.leasing.settle(acknowledged(one))
+            await anyio.sleep(0.2)
+            leases.away = None
+            await leases.until(lambda: bool(leases.ended))
+
+        assert 1 < leases.refused < 12
+
+    async def test_patience_begins_anew_when_the_store_is_back(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A renewal that failed and was made good later is no reason to give up at the next trouble with a claim."""
+        monkeypatch.setattr(module, "_RETRY_FIRST", 0.01)
+        leases = Scripted()
+        async with running(leases, term=0.03, patience=0.1) as around:
+            with around.bus.subscribe() as told:
+                around.leasing.want(job("a"))
+                await around.answer()
+                leases.away = StoreError("the store is away")
+                await leases.until(lambda: leases.refused > 0)
+                leases.away = None
+                renewed = len(leases.renewed)
+                await leases.until(lambda: len(leases.renewed) > renewed + 1)
+                await anyio.sleep(0.1)
+                leases.away = StoreError("the store is away")
+                around.leasing.want(job("b"))
+                await leases.until(lambda: len(leases.asked) == 2)
+                leases.away = None
+                assert isinstance(await around.answer(), LeaseGranted)
+                around.bus.close()
+                states = [event async for event in told if isinstance(event, LaneState)]
+
+        assert [state.status for state in states][:2] == ["blocked", "ok"]
+
+    @pytest.mark.parametrize("kind", ["auth", "billing", "local", "internal"])
+    async def test_what_is_this_runners_own_trouble_keeps_no_other_from_trying(self, kind: str) -> None:
+        """Its key was refused, or it was stopped: that says nothing of the model."""
+        leases = Scripted()
+        async with running(leases) as around:
+            around.leasing.want(one := job())
+            await around.answer()
+            around.leasing.settle(acknowledged(one, kind))
+            await leases.until(lambda: bool(leases.ended))
+
+        assert [ended.result for ended in leases.ended] == ["unused"]
 
     async def test_a_question_that_was_taken_back_costs_nothing(self) -> None:
         """The lane was restarted meanwhile: the lease that comes too late goes back unused."""
@@ -325,6 +445,24 @@ class TestTheEngine:
 
         assert {one.result for one in leases.ended} == {"unused"}
         assert await seen(simulator, name) == []
+
+    async def test_short_rounds_of_a_region_get_to_every_model(
+        self, simulator: SpawnedSimulator, mongod: Mongod
+    ) -> None:
+        """Each ``--once --limit 2`` goes on where the one before it ended, and asks for nothing that is fresh."""
+        models = [unique() for _ in range(5)]
+        async with stores_of_two(mongod) as (store, _):
+            asked = []
+            for _ in range(3):
+                sharing = Sharing(leases=store.leases("cron", TERM), fresh=FRESH, term=TERM, region="east")
+                options = argparse.Namespace(once=True, limit=2)
+                past = await headless._past(store, sharing)
+                plan = headless._plan(load(None, {}), runs("groq", *models), past, options)
+                engine = await Engine([lane(settings(simulator))], plan, store, sharing=sharing).finish()
+                asked.append(len(engine.stored))
+
+        assert asked == [2, 2, 1]
+        assert [len(await seen(simulator, name)) for name in models] == [1] * len(models)
 
     async def test_a_runner_whose_clock_is_wrong_measures_nothing_twice(
         self, simulator: SpawnedSimulator, mongod: Mongod

@@ -61,6 +61,10 @@ def not_stored(job: Job) -> NotStored:
     )
 
 
+def elsewhere(job: Job) -> Deferred:
+    return msgspec.structs.replace(deferred(job), seconds=60.0)
+
+
 def deferred(job: Job) -> Deferred:
     return Deferred(
         outcome_id=job.outcome_id, provider=job.model.provider, model_id=job.model.model_id, reason="paused"
@@ -292,6 +296,29 @@ class TestBatch:
         assert [job.model.model_id for job in take_all(batch)] == ["b"]
         batch.apply(acknowledged(first))
         assert [job.model.model_id for job in take_all(batch)] == ["a"]
+
+    def test_with_a_limit_what_is_left_to_others_makes_room_for_the_next(self) -> None:
+        """At most so many are made, and models that others have keep nobody from those that come after them."""
+        batch = Batch(runs([*CATALOGUE]), "scheduled", limit=2)
+        first, second = take_all(batch)
+        assert (batch.total, batch.finished) == (2, False)
+        batch.apply(elsewhere(first))
+        [third] = take_all(batch)
+        batch.apply(acknowledged(third))
+        batch.apply(acknowledged(second))
+
+        assert [job.model.model_id for job in (first, second, third)] == ["a", "b", "C"]
+        assert batch.finished
+        assert (batch.done, batch.elsewhere, batch.given_up) == (2, 1, {})
+
+    def test_with_a_limit_a_closed_lane_gives_up_what_comes_to_it(self) -> None:
+        """The place of a model that was left to others is not taken by one that nobody can run."""
+        batch = Batch(runs([model("a", provider="openai"), model("b", provider="groq")]), "scheduled", limit=1)
+        batch.close_lane("groq", "no key")
+        batch.apply(elsewhere(next_one(batch)))
+
+        assert batch.finished
+        assert batch.given_up == {"groq": (1, "no key")}
 
     def test_overlap_lets_runs_of_one_model_go_on_together(self) -> None:
         """A bench that asks for it measures a model under load of its own."""

@@ -116,7 +116,7 @@ def test_a_file_that_is_well(program: Program) -> None:
         assert told["store"].startswith(f"SQLite file {program.database}: 0.1 MB")
         assert told["store"].endswith(f"SQLite {sqlite3.sqlite_version}")
         assert told["journal"].startswith("write-ahead log")
-        assert told["schema"] == "version 1"
+        assert told["schema"] == "version 2"
         assert set(states(result).values()) == {"ok"}
     assert "its log" in found(used)["store"][0]["told"]
     assert program.database.read_bytes() == before
@@ -187,15 +187,15 @@ def test_indexes_and_duplicates_that_are_in_the_way(program: Program, variables:
     program.configure(LOCAL)
     with MongoClient[Document](variables["MONGODB_URI"]) as client:
         database = client[variables["MONGODB_DB"]]
-        database.errors_cloud.create_index([("run_ts", 1)], name="llmbench_time")
+        database.errors_cloud.create_index([("run_ts", 1)], name="llmbench_errors")
         for model_id in ("gpt-4o", "GPT-4o"):
             database.models.insert_one({"provider": "openai", "model_id": model_id, "enabled": True})
         result = program.run("doctor", "--json", env=variables)
         assert len(database.models.index_information()) == 1
 
     assert result.code == 1
-    [other] = found(result)["index errors_cloud.llmbench_time"]
-    assert (other["state"], other["told"][:15]) == ("warn", "'llmbench_time'")
+    [other] = found(result)["index errors_cloud.llmbench_errors"]
+    assert (other["state"], other["told"][:17]) == ("warn", "'llmbench_errors'")
     assert "dropIndex" in other["advice"]
     assert [one["state"] for one in found(result)["duplicates"]] == ["ok", "fail"]
     assert "gpt-4o" in found(result)["duplicates"][1]["told"].lower()

@@ -119,17 +119,20 @@ class Engine:
         self._models: list[str] = []
         self.database: Database[dict[str, Any]] = server.admin[f"test-{folder.name}"]
         self._process = 0
+        self._runs = False
 
     def configure(self, *models: str, schedule: str = "") -> None:
         """Have it measure these models, four at a time."""
         self._models = list(models)
-        self._place.configure(schedule, groq=models)
+        # A runner goes on alone once the server has been away for as long as a lease lasts.
+        self._place.configure(f"lease_seconds = 1\n{schedule}", groq=models)
         config = self._place.folder / "config.toml"
         with config.open("a") as file:
             file.write(f'concurrency = 4\n\n[store.mongo]\ndatabase = "{self.database.name}"\n')
 
     def start(self) -> None:
         self._process = self._driver.tell(str(self._place.folder))
+        self._runs = True
 
     def end(self, *signals: signal.Signals) -> int:
         """Send signals, each once the one before was noticed in the log; return the exit code."""
@@ -137,7 +140,15 @@ class Engine:
             os.kill(self._process, number)
             if index < len(signals):
                 self.until_logged(number.name)
-        return self._driver.hear()
+        code = self._driver.hear()
+        self._runs = False
+        return code
+
+    def kill(self) -> None:
+        """End it if a test that failed left it running; the driver starts no other one before."""
+        if self._runs:
+            os.kill(self._process, signal.SIGKILL)
+            self.end()
 
     def lines(self) -> list[dict[str, Any]]:
         """Return the log's lines so far; the last one may not be whole yet."""
@@ -178,6 +189,7 @@ class Engine:
 def engine(driver: Driver, server: Server, simulator: SpawnedSimulator, tmp_path: Path) -> Iterator[Engine]:
     engine = Engine(driver, server, simulator, tmp_path)
     yield engine
+    engine.kill()
     server.admin.drop_database(engine.database)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from typing import Any
 
 import msgspec
@@ -11,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmbench.measure.exchange import Timeline
-from llmbench.measure.metrics import Measurement, measure, quantile
+from llmbench.measure.metrics import Measurement, measure
 from llmbench.measure.stamps import Read
 from llmbench.measure.timer import StreamTimer
 from tests.measure.support import DONE, MS, counted, event, finished, read_at, said, thought, timed
@@ -240,19 +239,6 @@ def test_what_the_response_says_of_itself_is_kept() -> None:
 
 
 # properties
-
-
-@settings(deadline=None)
-@given(st.lists(st.floats(0, 1e6), min_size=2, max_size=50), st.integers(1, 99))
-def test_quantile_is_that_of_the_standard_library(values: list[float], percent: int) -> None:
-    """Type 7 of Hyndman and Fan, which `statistics` calls inclusive."""
-    expected = statistics.quantiles(values, n=100, method="inclusive")[percent - 1]
-    assert quantile(sorted(values), percent / 100) == pytest.approx(expected, rel=1e-9, abs=1e-9)
-
-
-def test_quantile_at_the_ends() -> None:
-    """The least, the greatest, and one value that is both."""
-    assert (quantile([1.0, 2.0, 9.0], 0.0), quantile([1.0, 2.0, 9.0], 1.0), quantile([7.0], 0.5)) == (1.0, 9.0, 7.0)
 
 
 @settings(deadline=None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import anyio
@@ -12,7 +12,7 @@ from pymongo import MongoClient
 
 from llmbench.ids import new_outcome_id
 from llmbench.stores.base import StoreError
-from llmbench.stores.leases import Claim, Ended, Granted, LeaseKey, Leases, Withheld
+from llmbench.stores.leases import Claim, Ended, Granted, LeaseKey, Leases, Measured, Withheld
 from llmbench.stores.mongo import MongoStore
 from llmbench.stores.mongo_client import Address, Limits
 from tests.stores.documents import envelope, failure, sample
@@ -216,6 +216,24 @@ class TestFreshness:
 
         assert (await granted(there)).failures_in_a_row == 3
 
+    async def test_a_regions_successes_are_known(self, here: Leases, there: Leases) -> None:
+        """When each of its models was measured, by whomever; nothing of what failed, or of other regions."""
+        before = datetime.now(UTC)
+        for leases, name, region in (
+            (here, "a", "east"),
+            (there, "b", "east"),
+            (here, "failed", "east"),
+            (here, "d", "west"),
+            (here, "e", None),
+        ):
+            lease = await granted(leases, LeaseKey("openai", name, region))
+            await leases.release([Ended(lease=lease, result="failed" if name == "failed" else "succeeded")])
+        successes = await here.successes("east")
+
+        assert {key.model_id for key in successes} == {"a", "b"}
+        assert all(abs(at - before) < timedelta(seconds=20) for at in successes.values())
+        assert {key.model_id for key in await here.successes(None)} == {"e"}
+
     async def test_a_success_ends_the_failures(self, here: Leases, there: Leases) -> None:
         """Nothing of them is left."""
         await here.release([Ended(lease=await granted(here), result="failed", failures_in_a_row=3)])
@@ -280,6 +298,25 @@ class TestTrouble:
         with pytest.raises(StoreError, match="is not open"):
             await ask(MongoStore(address).leases("here", TERM))
 
+    async def test_a_claim_that_was_cancelled(
+        self, mongod: Mongod, here: Leases, client: MongoClient[dict[str, Any]], emptied_address: Address
+    ) -> None:
+        """The server carries it out when it can, and giving all back waits for that: nothing stays behind."""
+        raw = client[emptied_address.database]
+        claims = [Claim(key=LeaseKey("openai", f"m{number}"), outcome_id=new_outcome_id()) for number in range(8)]
+        await here.claim(claims, fresh=FRESH)
+        await here.release_all()
+        for _ in range(4):  # it is a race
+            async with anyio.create_task_group() as group:
+                with mongod.frozen():
+                    with anyio.move_on_after(0.05) as limit:
+                        await here.claim(claims, fresh=FRESH)
+                    group.start_soon(here.release_all)
+                    await anyio.sleep(0.03)
+            assert limit.cancelled_caught
+            await anyio.sleep(0.02)
+            assert raw.leases.count_documents({"holder": {"$exists": True}}) == 0
+
     async def test_a_frozen_server(self, mongod: Mongod, address: Address) -> None:
         """A claim that gets no answer raises; asked again later, it is granted as if nothing had been."""
         store = MongoStore(address, Limits(socket=0.3, put=0.5, server_selection=0.3))
@@ -291,3 +328,44 @@ class TestTrouble:
 
         assert isinstance(await ask(leases), Granted)
         await store.close()
+
+
+class TestWithoutALease:
+    """What a runner measured while it did not reach the server, and tells of afterwards."""
+
+    async def test_it_counts_as_fresh(self, here: Leases, there: Leases) -> None:
+        """From when the run began, whether the model was ever leased or not; runners are told whose it was."""
+        known, new = LeaseKey("openai", "known"), LeaseKey("openai", "new")
+        await here.release([Ended(lease=await granted(here, known), result="failed", failures_in_a_row=3, rest=500.0)])
+        await here.note([Measured(key=known, ago=100.0), Measured(key=new, ago=200.0)])
+
+        for key, ago in ((known, 100.0), (new, 200.0)):
+            answer = await withheld(there, key)
+            assert (answer.reason, answer.runner) == ("fresh", "here")
+            assert answer.seconds == pytest.approx(FRESH - ago, abs=5.0)
+            assert (await granted(there, key, fresh=ago - 50.0)).failures_in_a_row == 0
+
+    async def test_it_never_makes_a_model_staler(self, here: Leases, there: Leases) -> None:
+        """Another has measured it meanwhile: the newer success counts."""
+        await there.release([Ended(lease=await granted(there), result="succeeded")])
+        await here.note([Measured(key=KEY, ago=1000.0)])
+
+        assert (await withheld(here)).seconds == pytest.approx(FRESH, abs=5.0)
+
+    async def test_a_lease_that_another_holds_stays_held(self, here: Leases, there: Leases) -> None:
+        """It is renewed and given back as if nothing had been told."""
+        lease = await granted(there)
+        await here.note([Measured(key=KEY, ago=0.0)])
+
+        assert (await there.renew([lease])) == []
+        assert (await withheld(here, fresh=0.0)).runner == "there"
+
+    async def test_nothing_to_tell_just_asks_for_an_answer(self, store: MongoStore, emptied_address: Address) -> None:
+        """Nothing is written; a server that is not there is told of."""
+        leases = store.leases("here", TERM)
+        await leases.note([])
+        with MongoClient[dict[str, Any]](emptied_address.uri.reveal()) as client:
+            assert client[emptied_address.database].leases.count_documents({}) == 0
+        await store.close()
+        with pytest.raises(StoreError, match="is not open"):
+            await leases.note([])

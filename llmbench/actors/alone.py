@@ -1,0 +1,60 @@
+"""Measuring without leases, while the store that keeps them is away for longer than a lease lasts.
+
+A store that is down must not stop the measuring, and while nobody can claim, each runner's own share is known: what it
+measured last. So it goes on with that, and tells the store of it afterwards. What this costs at worst, if only this
+runner lost the store and another took its models over, is models that were measured twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from time import monotonic
+
+from llmbench.messages import Acknowledged, Deferred, NotStored
+from llmbench.stores.leases import LeaseKey, Measured
+
+
+class Alone:
+    """Which models are this runner's own, and what it measured without a lease."""
+
+    def __init__(self) -> None:
+        self._own: set[LeaseKey] = set()
+        self._met_others = False
+        self._runs: dict[str, tuple[LeaseKey, float]] = {}
+        self._successes: list[tuple[LeaseKey, float]] = []
+
+    def granted(self, key: LeaseKey, taken_from: str | None) -> None:
+        """Take note of a lease; ``taken_from`` is the runner that let it run out before."""
+        self._own.add(key)
+        self._met_others = self._met_others or taken_from is not None
+
+    def withheld(self, key: LeaseKey) -> None:
+        """Take note that another runner has the model."""
+        self._own.discard(key)
+        self._met_others = True
+
+    def owns(self, key: LeaseKey) -> bool:
+        """Say whether the model was this runner's last; all are, as long as it has met no other."""
+        return key in self._own or not self._met_others
+
+    def begin(self, outcome_id: str, key: LeaseKey) -> None:
+        self._runs[outcome_id] = (key, monotonic())
+
+    def end(self, message: Acknowledged | NotStored | Deferred) -> None:
+        """Take note of what became of a run, if it was one without a lease."""
+        run = self._runs.pop(message.outcome_id, None)
+        if run is not None and isinstance(message, Acknowledged) and message.ok:
+            self._successes.append(run)
+
+    def forget(self, outcome_id: str) -> None:
+        """Take a run back that was not begun after all."""
+        self._runs.pop(outcome_id, None)
+
+    def measured(self) -> list[Measured]:
+        """Return the successes that the store does not know of yet, oldest first."""
+        now = monotonic()
+        return [Measured(key=key, ago=now - began) for key, began in self._successes]
+
+    def told(self, measured: Sequence[Measured]) -> None:
+        """Drop as many of the oldest, which the store knows of now."""
+        del self._successes[: len(measured)]
