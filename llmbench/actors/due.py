@@ -13,10 +13,9 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 
 from llmbench.errors import severity
-from llmbench.messages import Acknowledged, Model
+from llmbench.messages import Acknowledged
+from llmbench.naming import Key
 from llmbench.stores.base import ModelHistory
-
-Key = tuple[str, str]
 
 _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 _TRANSIENT_FIRST = timedelta(minutes=5)
@@ -60,11 +59,6 @@ class ModelClock(msgspec.Struct, frozen=True, kw_only=True):
     def after_refusal(self, at: datetime) -> ModelClock:
         """Return the clock after a run at ``at`` that the store refused: not fresh, yet not due at once."""
         return msgspec.structs.replace(self, last_failure=at, last_failure_kind="internal", retry_after=None)
-
-
-def key_of(model: Model) -> Key:
-    """A model is always (provider, model id), ids compared without regard to case."""
-    return model.provider, model.model_id.lower()
 
 
 def due_at(key: Key, clock: ModelClock, fresh: timedelta) -> datetime:

@@ -19,7 +19,7 @@ from anyio.streams.memory import MemoryObjectSendStream
 
 from llmbench.actors.alone import Alone
 from llmbench.actors.bus import Bus
-from llmbench.actors.due import Key, ModelClock, backoff, key_of
+from llmbench.actors.due import ModelClock, backoff
 from llmbench.clock import Clock
 from llmbench.errors import severity
 from llmbench.messages import (
@@ -32,6 +32,7 @@ from llmbench.messages import (
     NotStored,
     SchedulerMessage,
 )
+from llmbench.naming import Key, key_of
 from llmbench.stores.base import StoreError
 from llmbench.stores.leases import Claim, Ended, Granted, LeaseKey, Leases, Withheld
 

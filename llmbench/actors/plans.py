@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from llmbench.actors.due import Key, ModelClock, due_at, key_of, stalest_first
+from llmbench.actors.due import ModelClock, due_at, stalest_first
 from llmbench.ids import new_outcome_id
 from llmbench.messages import (
     Acknowledged,
@@ -24,6 +24,7 @@ from llmbench.messages import (
     Role,
     SchedulerMessage,
 )
+from llmbench.naming import Key, fold, key_of
 
 
 class Plan(Protocol):
@@ -87,7 +88,7 @@ class Rotation:
         self._models = {key_of(model): (model, profile) for model, profile in models}
 
     def next_job(self, provider: str, now: datetime) -> Job | None:
-        waiting = (key for key in self._models if key[0] == provider)
+        waiting = (key for key in self._models if key[0] == fold(provider))
         busy = self._in_flight.keys()
         due = [key for key in waiting if key not in busy and self._due_at(key) <= now]
         if not due:

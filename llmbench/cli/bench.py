@@ -17,7 +17,7 @@ import msgspec
 from llmbench.actors.plans import Batch
 from llmbench.actors.supervisor import Lane, Supervisor
 from llmbench.cli import output
-from llmbench.cli.context import load_config, new_model, open_store, profile_for, store_errors
+from llmbench.cli.context import as_measured, load_config, new_model, open_store, profile_for, store_errors
 from llmbench.cli.engine import (
     STORE_PATIENCE_SECONDS,
     choose_providers,
@@ -167,7 +167,7 @@ class Display:
 async def _model(store: Store, provider: str, model_id: str) -> Model:
     """Return the catalogue's row, with its name and its request, or a row of the moment for a model not in it."""
     try:
-        return await store.model(provider, model_id)
+        return as_measured(await store.model(provider, model_id))
     except UnknownModel:
         return new_model(provider, model_id, source="bench")
 

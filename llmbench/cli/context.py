@@ -17,9 +17,10 @@ from llmbench.cli.exits import CommandError, ExitCode
 from llmbench.cli.waiting import open_patiently
 from llmbench.config import Config, ConfigError, ResolvedProvider, find, load
 from llmbench.messages import Model, Profile
+from llmbench.naming import fold
 from llmbench.providers.presets import RESPONSES_PREFIXES
 from llmbench.secrets import SecretError, Secrets
-from llmbench.stores.base import ModelExists, Store, StoreError, StoreUnusable, UnknownModel
+from llmbench.stores.base import Store, StoreError, StoreUnusable, UnknownModel
 
 if TYPE_CHECKING:
     from llmbench.stores.mongo_client import Address
@@ -119,12 +120,9 @@ def with_store(config: Config, work: Callable[[Store], Awaitable[T]]) -> T:
 async def seed_catalogue(config: Config, store: Store) -> list[Model]:
     """Add the models that config.toml lists and the catalogue has never had; return the enabled ones.
 
-    A model that is in the catalogue already stays as it is, disabled or not.
+    A model that is in the catalogue already, in whatever spelling, stays as it is, disabled or not.
     """
-    known = {(model.provider, model.model_id.lower()) for model in await store.models()}
-    for model in listed_models(config):
-        if (model.provider, model.model_id.lower()) not in known:
-            await add_quietly(store, model)
+    await store.seed_models(listed_models(config))
     return await store.models(enabled=True)
 
 
@@ -137,12 +135,12 @@ def listed_models(config: Config) -> list[Model]:
     ]
 
 
-async def add_quietly(store: Store, model: Model) -> None:
-    """Add a model; another process that added it in the meantime is as good."""
-    try:
-        await store.add_model(model)
-    except ModelExists:
-        return
+def as_measured(model: Model) -> Model:
+    """Return the row under its provider's name in the configuration, which is how its lane and its outcomes name it.
+
+    Earlier systems wrote other spellings, such as ``OpenAI``; the row itself stays as it is.
+    """
+    return msgspec.structs.replace(model, provider=fold(model.provider))
 
 
 def new_model(
@@ -173,7 +171,7 @@ def profile_for(config: Config, model: Model) -> Profile:
 
     A budget in the model's own request fields is the one that its runs are judged by.
     """
-    provider = config.provider(model.provider)
+    provider = config.provider(fold(model.provider))
     profile = config.profile(model.profile or profile_name(provider, model.model_id))
     budgets = (value for key in _BUDGETS if isinstance(value := (model.request or {}).get(key), int))
     return msgspec.structs.replace(profile, max_tokens=next(budgets, profile.max_tokens))

@@ -9,11 +9,19 @@ from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
 
 from llmbench import __version__
-from llmbench.actors.due import Key, ModelClock, due_at, key_of, stalest_first
+from llmbench.actors.due import ModelClock, due_at, stalest_first
 from llmbench.actors.leasing import Sharing
 from llmbench.actors.plans import Batch, Plan, Rotation
 from llmbench.actors.supervisor import Supervisor
-from llmbench.cli.context import load_config, new_model, open_store, profile_for, seed_catalogue, store_errors
+from llmbench.cli.context import (
+    as_measured,
+    load_config,
+    new_model,
+    open_store,
+    profile_for,
+    seed_catalogue,
+    store_errors,
+)
 from llmbench.cli.engine import (
     STORE_PATIENCE_SECONDS,
     choose_providers,
@@ -29,6 +37,7 @@ from llmbench.cli.exits import CommandError, ExitCode
 from llmbench.config import Config, ResolvedProvider, UnknownProfile
 from llmbench.logs import logging_to
 from llmbench.messages import Model, Profile
+from llmbench.naming import Key, key_of
 from llmbench.stores.base import Store, StoreError
 
 logger = logging.getLogger("llmbench.engine")
@@ -91,7 +100,7 @@ async def _measure(
 async def _runs(config: Config, store: Store, providers: list[ResolvedProvider]) -> Runs:
     """Return the models to measure with what to ask each: the catalogue's, or those of BENCHMARK_MODELS."""
     wanted = {settings.name for settings in providers}
-    enabled = await seed_catalogue(config, store)
+    enabled = [as_measured(model) for model in await seed_catalogue(config, store)]
     if config.worklist:
         known = {key_of(model): model for model in enabled}
         named = [new_model(ref.provider, ref.model_id, source="BENCHMARK_MODELS") for ref in config.worklist]
@@ -121,7 +130,7 @@ async def _past(store: Store, sharing: Sharing) -> dict[Key, ModelClock]:
     if sharing.region and sharing.leases.shared:
         successes = await sharing.leases.successes(sharing.region)
         return {(key.provider, key.model_id): ModelClock(last_success=at) for key, at in successes.items()}
-    return {(past.provider, past.model_id.lower()): ModelClock.from_history(past) for past in await store.history()}
+    return {key_of(past): ModelClock.from_history(past) for past in await store.history()}
 
 
 def _sharing(config: Config, store: Store) -> Sharing:

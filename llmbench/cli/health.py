@@ -11,6 +11,7 @@ from llmbench.cli.exits import ExitCode
 from llmbench.cli.models_common import age
 from llmbench.cli.results import since, spelled
 from llmbench.config import Config
+from llmbench.naming import fold, key_of
 from llmbench.reports.health import Health, ProviderHealth, health_of
 from llmbench.stores.base import Store
 
@@ -40,9 +41,9 @@ async def _expected(config: Config, store: Store) -> set[str]:
     A model that config.toml lists counts unless the catalogue has it disabled.
     """
     catalogue = await store.models()
-    known = {(model.provider.lower(), model.model_id.lower()) for model in catalogue}
-    listed = [model for model in listed_models(config) if (model.provider, model.model_id.lower()) not in known]
-    measured = {model.provider for model in [*catalogue, *listed] if model.enabled}
+    known = {key_of(model) for model in catalogue}
+    listed = [model for model in listed_models(config) if key_of(model) not in known]
+    measured = {fold(model.provider) for model in [*catalogue, *listed] if model.enabled}
     if config.worklist:
         measured = {reference.provider for reference in config.worklist}
     return measured & {provider.name for provider in config.enabled_providers()}

@@ -11,9 +11,10 @@ import msgspec
 from llmbench.cli import models_change, models_check, models_lines, models_show, output
 from llmbench.cli.context import load_config, seed_catalogue, with_store
 from llmbench.cli.exits import ExitCode
-from llmbench.cli.models_common import age, check_provider, effective_profile, key_of, no_past, tell_idle_providers
+from llmbench.cli.models_common import age, check_provider, effective_profile, no_past, tell_idle_providers
 from llmbench.config import Config
 from llmbench.messages import Model
+from llmbench.naming import key_of
 from llmbench.stores.base import ModelHistory, Store
 
 _EMPTY = """\

@@ -24,6 +24,7 @@ from llmbench.config import Config
 from llmbench.config.check import check_text
 from llmbench.config.tables import CloudRegion, ModelId
 from llmbench.messages import Model
+from llmbench.naming import fold
 from llmbench.providers.presets import CLOUD_KINDS
 from llmbench.stores.base import ModelChanges, ModelExists, Store, UnknownModel
 
@@ -127,8 +128,9 @@ def _check_changes(config: Config, model: Model, changes: ModelChanges) -> None:
 
 
 def _check_region(config: Config, model: Model, region: str) -> None:
-    check_provider(config, model.provider)
-    kind = config.provider(model.provider).kind
+    provider = fold(model.provider)
+    check_provider(config, provider)
+    kind = config.provider(provider).kind
     if kind not in CLOUD_KINDS:
         raise CommandError(f"--region is of use with Bedrock and Vertex only: {model.provider!r} is of kind {kind!r}")
     _, wrong = check_text(region, CloudRegion)

@@ -11,9 +11,10 @@ from llmbench.cli import output
 from llmbench.cli.context import listed_models
 from llmbench.cli.exits import ExitCode
 from llmbench.cli.models_change import FORCED
-from llmbench.cli.models_common import advice, check_provider, finding_of, key_of
+from llmbench.cli.models_common import advice, check_provider, finding_of
 from llmbench.config import Config
 from llmbench.messages import Model
+from llmbench.naming import fold, key_of
 from llmbench.stores.base import Store
 
 Found = tuple[Model, Finding]
@@ -37,8 +38,8 @@ async def _models(config: Config, store: Store, options: argparse.Namespace) -> 
     rows = await store.models()
     known = {key_of(model) for model in rows}
     candidates = rows + [model for model in listed_models(config) if key_of(model) not in known]
-    wanted = (options.provider or "").lower()
-    own = [model for model in candidates if not wanted or model.provider.lower() == wanted]
+    wanted = fold(options.provider or "")
+    own = [model for model in candidates if not wanted or fold(model.provider) == wanted]
     if not own and options.provider is not None:
         check_provider(config, options.provider)
     chosen = [model for model in own if model.enabled or options.all]

@@ -13,6 +13,7 @@ from llmbench.cli.context import profile_name, unknown_model_error
 from llmbench.cli.exits import CommandError
 from llmbench.config import Config, UnknownProfile, UnknownProvider
 from llmbench.messages import Model
+from llmbench.naming import fold
 from llmbench.providers.presets import AWS_REGION_VARIABLES, first_set
 from llmbench.stores.base import ModelHistory, Store, UnknownModel
 
@@ -45,7 +46,7 @@ def check_profile(config: Config, name: str) -> None:
 
 def finding_of(config: Config, model: Model, env: Mapping[str, str] | None = None) -> Finding | None:
     """Return what the rules say against a model's id, in the region that it would be called in."""
-    provider = config.providers.get(model.provider)
+    provider = config.providers.get(fold(model.provider))
     if provider is None:
         return judge(None, model.model_id)
     env = os.environ if env is None else env
@@ -71,20 +72,16 @@ def effective_profile(config: Config, model: Model) -> str | None:
     """Return the name of the profile that the model is measured with, None if its provider is not configured."""
     if model.profile is not None:
         return model.profile
-    provider = config.providers.get(model.provider)
+    provider = config.providers.get(fold(model.provider))
     return None if provider is None else profile_name(provider, model.model_id)
 
 
 def tell_idle_providers(config: Config, models: Sequence[Model]) -> None:
     """Say whose models are not measured although they are enabled."""
     on = {provider.name for provider in config.enabled_providers()}
-    for name in dict.fromkeys(model.provider for model in models if model.enabled and model.provider not in on):
-        output.note(f"{name} is not enabled in the configuration, so its models are not measured")
-
-
-def key_of(named: Model | ModelHistory) -> tuple[str, str]:
-    """Return what names a model, the same however it is spelled."""
-    return named.provider.lower(), named.model_id.lower()
+    for name in dict.fromkeys(fold(model.provider) for model in models if model.enabled):
+        if name not in on:
+            output.note(f"{name} is not enabled in the configuration, so its models are not measured")
 
 
 def no_past(model: Model) -> ModelHistory:

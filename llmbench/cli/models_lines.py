@@ -21,6 +21,7 @@ from llmbench.config import Config
 from llmbench.config.check import check_text
 from llmbench.config.tables import ModelId
 from llmbench.messages import Model
+from llmbench.naming import fold
 from llmbench.stores.base import ModelChanges, Store, UnknownModel
 
 Status = Literal["added", "exists", "replaced", "unchanged", "refused"]
@@ -139,7 +140,7 @@ def _check(config: Config, model: Model, *, force: bool) -> None:
     if not model.enabled:
         return
     try:
-        check_provider(config, model.provider)
+        check_provider(config, fold(model.provider))
         if model.profile is not None:
             check_profile(config, model.profile)
     except CommandError as error:

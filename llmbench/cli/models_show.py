@@ -11,10 +11,11 @@ import msgspec
 from llmbench.cli import output
 from llmbench.cli.context import seed_catalogue
 from llmbench.cli.exits import ExitCode
-from llmbench.cli.models_common import age, effective_profile, find_model, key_of, no_past
+from llmbench.cli.models_common import age, effective_profile, find_model, no_past
 from llmbench.cli.results import print_outcomes
 from llmbench.config import Config
 from llmbench.messages import Failure, Model, Outcome
+from llmbench.naming import folded, key_of
 from llmbench.reports.errors import general_advice
 from llmbench.stores.base import ErrorRollup, ModelHistory, OutcomeQuery, Store
 
@@ -73,7 +74,7 @@ async def _errors(store: Store, model: Model, profile: str) -> list[KnownError]:
             advice=given.get(error.fingerprint) or general_advice(error.error_kind, error.provider, profile),
         )
         for error in await store.rollups()
-        if (error.provider.lower(), error.model_name.lower()) == key_of(model)
+        if folded(error.provider, error.model_name) == key_of(model)
     ]
 
 

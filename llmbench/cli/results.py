@@ -16,6 +16,7 @@ from llmbench.cli.exits import CommandError, ExitCode
 from llmbench.cli.results_summary import print_summaries
 from llmbench.config import Config
 from llmbench.messages import Failure, Outcome, Sample
+from llmbench.naming import fold
 from llmbench.stores.base import ModelSummary, OutcomeQuery, Store
 
 T = TypeVar("T")
@@ -163,12 +164,12 @@ def _check_model(options: argparse.Namespace, names: Sequence[Name]) -> None:
 
 
 def _among(name: str, known: Iterable[str]) -> bool:
-    return name.lower() in {other.lower() for other in known}
+    return fold(name) in {fold(other) for other in known}
 
 
 def _meant(name: str, known: Iterable[str]) -> str:
-    spelled = {other.lower(): other for other in known}
-    found = difflib.get_close_matches(name.lower(), spelled, n=1)
+    spelled = {fold(other): other for other in known}
+    found = difflib.get_close_matches(fold(name), spelled, n=1)
     return f": did you mean {spelled[found[0]]!r}?" if found else ""
 
 

@@ -13,6 +13,7 @@ import msgspec
 from llmbench.config.check import Problem, listed, nearest, quote
 from llmbench.config.tables import ProviderTable
 from llmbench.messages import Model
+from llmbench.naming import fold
 from llmbench.providers.presets import (
     CLOUD_KINDS,
     COMPATIBLE,
@@ -247,9 +248,9 @@ def _header_problems(table: ProviderTable, at: str) -> Iterator[Problem]:
 def _model_problems(table: ProviderTable, at: str) -> Iterator[Problem]:
     first: dict[str, str] = {}
     for model in table.models:
-        if model.lower() in first:
-            yield Problem(f"{at}.models", f"lists {model!r} and {first[model.lower()]!r}, one model: remove one")
-        first.setdefault(model.lower(), model)
+        if fold(model) in first:
+            yield Problem(f"{at}.models", f"lists {model!r} and {first[fold(model)]!r}, one model: remove one")
+        first.setdefault(fold(model), model)
 
 
 def _file_problems(table: ProviderTable, at: str, folder: Path) -> Iterator[Problem]:

@@ -8,6 +8,8 @@ from typing import Literal, Protocol
 
 import msgspec
 
+from llmbench.naming import fold
+
 State = Literal["ok", "failing", "silent"]
 """``failing``: errors and no success in the window. ``silent``: no run at all, though models are to be measured."""
 
@@ -68,10 +70,10 @@ def health_of(tallies: Iterable[Tally], expected: Iterable[str], since: datetime
     """Judge the window. ``expected`` names the providers that have models to be measured."""
     by_provider: dict[str, list[Tally]] = {}
     for tally in tallies:
-        by_provider.setdefault(tally.provider.lower(), []).append(tally)
-    awaited = {name.lower(): name for name in expected}
+        by_provider.setdefault(fold(tally.provider), []).append(tally)
+    awaited = {fold(name): name for name in expected}
     judged = [_provider(awaited.get(key, ""), by_provider.get(key, [])) for key in sorted({*by_provider, *awaited})]
-    providers = [one for one in judged if one.state != "silent" or one.provider.lower() in awaited]
+    providers = [one for one in judged if one.state != "silent" or fold(one.provider) in awaited]
     successes, errors = sum(one.successes for one in providers), sum(one.errors for one in providers)
     return Health(
         healthy=all(one.state == "ok" for one in providers),

@@ -222,6 +222,13 @@ class Store(Protocol):
         """
         ...
 
+    async def seed_models(self, models: Sequence[Model]) -> list[Model]:
+        """Add those of which there is no row, enabled or not, in any spelling; return what was added.
+
+        What is there stays as it is. Of several programs that seed one model at the same time, one adds it.
+        """
+        ...
+
     async def enable_model(self, provider: str, model_id: str) -> Model:
         """Enable it; enabled already is no error. Raises `UnknownModel`."""
         ...

@@ -9,7 +9,7 @@ proves that whoever reads the document later can decode it.
 from __future__ import annotations
 
 import functools
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import msgspec
@@ -43,6 +43,7 @@ def canonical_json(document: Document) -> bytes:
 def canonical_form(document: D) -> tuple[bytes, D]:
     """Return the document as `canonical_json` does, and what that decodes to. Raises `UnstorableError`."""
     try:
+        document = _in_utc(document)
         read_back: D = _decoders[type(document)].decode(_encoder.encode(document))
         fault = _fault(document, read_back)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
@@ -52,6 +53,16 @@ def canonical_form(document: D) -> tuple[bytes, D]:
     if fault:
         raise UnstorableError(f"{type(document).__name__} {fault}")
     return _encoder.encode(read_back), read_back
+
+
+def _in_utc(document: D) -> D:
+    """Return the document with its dates in UTC: one moment is one content, and is read back as UTC in any case."""
+    kind: type[msgspec.Struct] = type(document)
+    dates = ((name, getattr(document, name)) for name in dates_of(kind))
+    local = {name: date for name, date in dates if isinstance(date, datetime) and date.tzinfo not in (None, UTC)}
+    if not local:
+        return document
+    return msgspec.structs.replace(document, **{name: date.astimezone(UTC) for name, date in local.items()})
 
 
 def _fault(document: Document, read_back: Document) -> str | None:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from llmbench.naming import folded
 from llmbench.quantiles import quantile
 from llmbench.stores.base import ErrorGroup, ModelSummary, ModelTally
 
@@ -92,7 +93,7 @@ def summaries_of(models: Iterable[Runs]) -> list[ModelSummary]:
 
 
 def _name(one: ModelTally | ModelSummary) -> tuple[str, str]:
-    return one.provider.lower(), one.model_name.lower()
+    return folded(one.provider, one.model_name)
 
 
 def in_order(groups: Iterable[ErrorGroup]) -> list[ErrorGroup]:

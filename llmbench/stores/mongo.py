@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any, NamedTuple, Unpack
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 import pymongo
 
@@ -43,10 +44,15 @@ from llmbench.stores.base import (
 )
 from llmbench.stores.leases import Leases
 from llmbench.stores.mongo_client import Address, Client, Database, Deployment, Limits, store_errors
+from llmbench.stores.mongo_documents import Form
 from llmbench.stores.mongo_leases import MongoLeases
 from llmbench.stores.mongo_schema import IndexState
+from llmbench.stores.mongo_slices import Landed, slices
 
 logger = logging.getLogger(__name__)
+
+_PAGES_A_PUT = 4
+"""So many pages of what was left uncounted does one put count at most."""
 
 
 class _Open(NamedTuple):
@@ -58,8 +64,9 @@ class _Open(NamedTuple):
 class MongoStore:
     """A `Store` in a MongoDB database, for one event loop; any number of programs may use the database at once.
 
-    A put that is cancelled while it waits for its turn does nothing. One that is running is carried to its end first,
-    which its limits keep near; but what became of it is then unknown to the caller. Putting it again is safe.
+    A put that is cancelled while it waits for its turn does nothing. Of one that is running, the slice that is on its
+    way is carried to its end first, which its limits keep near; but what became of the batch is then unknown to the
+    caller. Putting it again is safe.
 
     The server may go away and come back while the store is open: calls raise `StoreError` meanwhile.
     """
@@ -71,7 +78,8 @@ class MongoStore:
         self._opened: _Open | None = None
         self._failed: dict[tuple[str, str], IndexState] = {}
         self._turn = anyio.Lock()
-        self._swept = False
+        self._landed = Landed()
+        self._sweeping: Any = mongo_counts.FIRST
 
     async def open(self) -> None:
         """Connect, and make the indexes that are missing. Open already is no error.
@@ -97,6 +105,8 @@ class MongoStore:
             made = await self._make_indexes(states)
             states = [state for state in states if state.status != "missing"] + made
         self._tell(states)
+        if other := mongo_client.passed_over(self._address):
+            logger.warning("%s is used, %s", self.description, mongo_client.path_advice(self._address, other))
         logger.info("%s is a %s", self.description, deployment)
         return _Open(client, database, deployment)
 
@@ -125,7 +135,7 @@ class MongoStore:
     async def close(self) -> None:
         """Close the connections, even if cancelled meanwhile."""
         opened, self._opened = self._opened, None
-        self._swept = False
+        self._sweeping = mongo_counts.FIRST
         if opened is not None:
             await _closed(opened.client)
 
@@ -145,26 +155,47 @@ class MongoStore:
         return None if self._opened is None else self._opened.deployment
 
     async def put(self, items: Sequence[Envelope]) -> list[Verdict]:
-        """Store a batch. See the class for what a cancelled call leaves."""
+        """Store a batch, slice by slice, each within `Limits.put`. See the class for what a cancelled call leaves.
+
+        Slices that have landed are remembered when a later one does not: putting the batch again goes on from there.
+        """
         database = self._database()
         # Encoding is for another thread, so that it does not hold up streams that are being measured.
         batch = await anyio.to_thread.run_sync(mongo_outcomes.forms, items)
         async with self._turn:
-            # A scope may swallow what it is cancelled by, so nothing is returned from within.
-            with anyio.CancelScope(shield=True), store_errors(self._address), pymongo.timeout(self._limits.put):
-                await self._sweep(database)
-                verdicts = await mongo_outcomes.put(database, batch)
+            await self._sweep(database)
+            verdicts: list[Verdict] = []
+            for part in slices(self._landed.known(batch)):
+                verdicts += await self._put_slice(database, part)
+            self._landed = Landed()
+            return verdicts
+
+    async def _put_slice(self, database: Database, part: Sequence[Form | Verdict]) -> list[Verdict]:
+        await anyio.lowlevel.checkpoint_if_cancelled()
+        # A scope may swallow what it is cancelled by, so nothing is returned from within.
+        with anyio.CancelScope(shield=True), store_errors(self._address), pymongo.timeout(self._limits.put):
+            verdicts = await mongo_outcomes.put(database, part)
+        self._landed.note(part, verdicts)
         return verdicts
 
     async def _sweep(self, database: Database) -> None:
-        """Count, once, what a program that was killed left uncounted."""
-        if self._swept:
-            return
+        """Count some of what programs that were killed left uncounted, until there is no more.
+
+        A put takes a few pages at most, each within `Limits.put`, and the next put goes on from there.
+        """
+        for _ in range(_PAGES_A_PUT if self._sweeping is not None else 0):
+            await anyio.lowlevel.checkpoint_if_cancelled()
+            with anyio.CancelScope(shield=True), store_errors(self._address), pymongo.timeout(self._limits.put):
+                self._sweeping = await self._sweep_page(database, self._sweeping)
+            if self._sweeping is None:
+                return
+
+    async def _sweep_page(self, database: Database, after: Any) -> Any:
         try:
-            await mongo_counts.count(database, await mongo_counts.left_behind(database))
+            return await mongo_counts.sweep(database, after)
         except pymongo.errors.OperationFailure as error:
             logger.warning("what an earlier program left uncounted is left for later: %s", error)
-        self._swept = True
+            return None
 
     async def models(self, *, provider: str | None = None, enabled: bool | None = None) -> list[Model]:
         database = self._database()
@@ -190,6 +221,12 @@ class MongoStore:
         database = self._database()
         with store_errors(self._address), pymongo.timeout(self._limits.put):
             return await mongo_catalog.put(database, self._limits, model)
+
+    async def seed_models(self, models: Sequence[Model]) -> list[Model]:
+        """Add those of which there is no row. Raises `ValueError` for one that has no BSON form."""
+        database = self._database()
+        with store_errors(self._address), pymongo.timeout(self._limits.put):
+            return await mongo_catalog.seed(database, self._limits, models)
 
     async def enable_model(self, provider: str, model_id: str) -> Model:
         database = self._database()

@@ -7,19 +7,24 @@ are never both enabled is up to a unique index, so that several programs may cha
 from __future__ import annotations
 
 import difflib
+import hashlib
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
+import anyio.to_thread
 import msgspec
+from bson.objectid import ObjectId
 from pymongo import ReturnDocument
-from pymongo.errors import DuplicateKeyError
+from pymongo.errors import BulkWriteError, DuplicateKeyError
 
 from llmbench.messages import Model
+from llmbench.naming import Key, absent, fold, key_of
 from llmbench.stores.base import ModelChanges, ModelExists, StoreError, UnknownModel
 from llmbench.stores.canonical import canonical_form
 from llmbench.stores.mongo_client import Database, Document, Limits
-from llmbench.stores.mongo_documents import builtins_of, encoded, in_milliseconds, model_of
-from llmbench.stores.mongo_schema import ANY_CASE, MODELS
+from llmbench.stores.mongo_documents import builtins_of, encoded, fields_of, in_milliseconds, model_of
+from llmbench.stores.mongo_schema import ANY_CASE, DUPLICATE_KEY, MODELS
 
 _NOT_DISABLED: dict[str, Any] = dict.fromkeys(
     ("disabled_reason", "disabled_at", "disabled_by", "disabled_class", "recheck_after")
@@ -36,11 +41,16 @@ class _Row(msgspec.Struct, frozen=True):
 async def models(database: Database, limits: Limits, provider: str | None, enabled: bool | None) -> list[Model]:
     """Return the catalogue, or the part of it that is asked for. A row that names no model is left out."""
     wanted: Document = {} if enabled is None else {"enabled": True if enabled else {"$ne": True}}
-    cursor = database[MODELS].find(wanted, max_time_ms=limits.question_milliseconds)
-    found = [model for document in await cursor.to_list(None) if (model := model_of(document))]
+    cursor = database[MODELS].find(wanted, fields_of(Model), max_time_ms=limits.question_milliseconds)
+    # Off the event loop: there may be many.
+    return await anyio.to_thread.run_sync(_read, await cursor.to_list(None), provider)
+
+
+def _read(documents: Iterable[Document], provider: str | None) -> list[Model]:
+    found = [model for document in documents if (model := model_of(document))]
     if provider is not None:
-        found = [model for model in found if model.provider.lower() == provider.lower()]
-    return sorted(found, key=lambda model: (model.provider.lower(), model.model_id.lower()))
+        found = [model for model in found if fold(model.provider) == fold(provider)]
+    return sorted(found, key=key_of)
 
 
 async def model(database: Database, limits: Limits, provider: str, model_id: str) -> Model:
@@ -103,6 +113,43 @@ def _in_place(known: Model, new: Model) -> bool:
     return known.model_id == new.model_id or (known.enabled and new.enabled)
 
 
+async def seed(database: Database, limits: Limits, new: Sequence[Model]) -> list[Model]:
+    """Add those of which there is no row; see `llmbench.stores.base.Store.seed_models`.
+
+    A row that is seeded has an ``_id`` that follows from its name. So one that another program has seeded and somebody
+    has disabled since this one looked is not seeded again, which the unique index would let happen.
+    """
+    if not new:
+        return []
+    cursor = database[MODELS].find({}, ["provider", "model_id"], max_time_ms=limits.question_milliseconds)
+    there = await anyio.to_thread.run_sync(_keys, await cursor.to_list(None))
+    return await insert_seeds(database, absent(new, there))
+
+
+def _keys(documents: Iterable[Document]) -> set[Key]:
+    return {key_of(found) for document in documents if (found := model_of(document))}
+
+
+async def insert_seeds(database: Database, new: Sequence[Model]) -> list[Model]:
+    """Insert rows as `seed` does, and return those that nobody else had inserted."""
+    seeds = [_storable(one) for one in new]
+    try:
+        if seeds:
+            rows = [{"_id": seed_id(one), **builtins_of(one)} for one in seeds]
+            await database[MODELS].insert_many(rows, ordered=False)
+    except BulkWriteError as error:
+        result: Document = dict(error.details or {})
+        faults = {fault["index"]: fault["code"] for fault in result.get("writeErrors", ())}
+        if result.get("writeConcernErrors") or set(faults.values()) != {DUPLICATE_KEY}:
+            raise
+        return [one for number, one in enumerate(seeds) if number not in faults]
+    return seeds
+
+
+def seed_id(model: Model) -> ObjectId:
+    return ObjectId(hashlib.sha256("\n".join(key_of(model)).encode()).hexdigest()[:24])
+
+
 async def enable(database: Database, limits: Limits, provider: str, model_id: str) -> Model:
     """Enable a model. The reason why it was disabled goes, as it holds no longer; the rest of the row stays."""
     for _ in range(_ATTEMPTS):
@@ -156,7 +203,7 @@ async def _set(
     update = {operator: fields for operator, fields in (("$set", given), ("$unset", taken)) if fields}
     # The driver's annotation leaves out that there may be none.
     found: Document | None = await database[MODELS].find_one_and_update(
-        {"_id": row.key, **(condition or {})}, update, return_document=ReturnDocument.AFTER
+        {"_id": row.key, **(condition or {})}, update, fields_of(Model), return_document=ReturnDocument.AFTER
     )
     return None if found is None else model_of(found)
 
@@ -178,7 +225,10 @@ async def _find(database: Database, limits: Limits, provider: str, model_id: str
 async def _spellings(database: Database, limits: Limits, provider: str, model_id: str) -> list[_Row]:
     """Return the rows of a model in whatever spelling, oldest first."""
     cursor = database[MODELS].find(
-        {"provider": provider, "model_id": model_id}, collation=ANY_CASE, max_time_ms=limits.question_milliseconds
+        {"provider": provider, "model_id": model_id},
+        fields_of(Model),
+        collation=ANY_CASE,
+        max_time_ms=limits.question_milliseconds,
     )
     return [
         _Row(document["_id"], found)
@@ -195,11 +245,11 @@ def _likeliest(rows: list[_Row], model_id: str) -> _Row | None:
 async def _known(database: Database, limits: Limits, provider: str, model_id: str) -> _Row:
     row = await _find(database, limits, provider, model_id)
     if row is None:
-        ids = [found.model_id for found in await models(database, limits, None, None) if found.provider == provider]
+        ids = [found.model_id for found in await models(database, limits, provider, None)]
         raise UnknownModel(provider, model_id, _similar(ids, model_id))
     return row
 
 
 def _similar(ids: list[str], model_id: str) -> list[str]:
-    spelled = {known.lower(): known for known in ids}
-    return [spelled[match] for match in difflib.get_close_matches(model_id.lower(), spelled)]
+    spelled = {fold(known): known for known in ids}
+    return [spelled[match] for match in difflib.get_close_matches(fold(model_id), spelled)]

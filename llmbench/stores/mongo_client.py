@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC
 from typing import Any
+from urllib.parse import unquote
 
 import anyio.to_thread
 import msgspec
@@ -62,7 +63,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """How long anything may take, in seconds.
 
     ``socket`` is for each answer of the server, ``question`` for its work on a question (``maxTimeMS``), ``put`` for a
-    whole batch, ``indexing`` for waiting until the indexes of a collection are there.
+    slice of a batch (see `llmbench.stores.mongo_slices`), ``indexing`` for waiting until the indexes of a collection
+    are there.
     """
 
     server_selection: float = 3.0
@@ -89,6 +91,24 @@ class Address(msgspec.Struct, frozen=True, kw_only=True):
         """Say what a person needs to find it, nothing secret."""
         hosts = hosts_of(self.uri.reveal())
         return f"MongoDB database {self.database!r}" + (f" at {hosts}" if hosts else "")
+
+
+def passed_over(address: Address) -> str | None:
+    """Return the database in the path of a valid URI if it is another one than the one that is used.
+
+    The driver takes it for where the user is known, no more. ``admin`` is nothing but that.
+    """
+    path = address.uri.reveal().partition("://")[2].partition("?")[0].partition("/")[2]
+    named = unquote(path).partition(".")[0]
+    return named if named not in ("", "admin", address.database) else None
+
+
+def path_advice(address: Address, other: str) -> str:
+    """Say what the name in the URI's path means, and how to use that database."""
+    return (
+        f"not {other!r}, which the path of the URI in {address.variable} names: there it says only where the user is "
+        f"known; set MONGODB_DB or store.mongo.database to {other!r} to use that one"
+    )
 
 
 def hosts_of(uri: str) -> str:
@@ -134,7 +154,7 @@ def _options(address: Address) -> Mapping[str, Any]:
     if caught:
         raise StoreUnusable(
             f"environment variable {address.variable!r} holds a MongoDB URI with {_blamed(text, caught)}; "
-            "correct it or take it out, since the driver would go on without it"
+            f"correct it or take it out, since the driver would go on without it{_hint(address)}"
         )
     return {name.lower(): value for name, value in options.items()}
 
@@ -167,7 +187,20 @@ def _client(address: Address, limits: Limits, patience: float | None, loop: asyn
     return AsyncIOMotorClient(address.uri.reveal(), io_loop=loop, tz_aware=True, appname="llmbench", **options)
 
 
+def _hint(address: Address) -> str:
+    """Say that the password is to blame, if there is an "@" behind what can't be in one as it is."""
+    user = address.uri.reveal().partition("://")[2].rpartition("@")[0]
+    if not re.search(r"[/?#\[\]@]|:.*:|%(?![0-9A-Fa-f]{2})", user):
+        return ""
+    return (
+        ": the user or password in it has special characters as they are; percent-encode them, such as '@' as %40, "
+        "':' as %3A, '/' as %2F, '?' as %3F, '%' as %25"
+    )
+
+
 def _unusable_uri(address: Address, error: Exception) -> StoreError:
+    if hint := _hint(address):
+        return StoreUnusable(f"environment variable {address.variable!r} holds no valid MongoDB URI{hint}")
     if isinstance(error, ConfigurationError) and address.uri.reveal().startswith(SRV_SCHEME):
         return StoreError(f"{address} can't be looked up in the DNS; check the host's name, or try again later")
     return StoreUnusable(
@@ -199,7 +232,7 @@ def deployment(hello: Mapping[str, Any]) -> Deployment:
 
 async def database(client: Client, address: Address, limits: Limits) -> tuple[Database, Deployment]:
     """Return the database, with the write concern that fits the server. The URI's own never weakens it."""
-    found = deployment(await client.admin.command("hello", maxTimeMS=limits.question_milliseconds))
+    found = deployment(await _hello(client, address, limits))
     opened = client.get_database(
         address.database,
         codec_options=_CODEC,
@@ -207,6 +240,26 @@ async def database(client: Client, address: Address, limits: Limits) -> tuple[Da
         write_concern=found.write_concern(limits),
     )
     return opened, found
+
+
+async def _hello(client: Client, address: Address, limits: Limits) -> Mapping[str, Any]:
+    try:
+        hello: Mapping[str, Any] = await client.admin.command("hello", maxTimeMS=limits.question_milliseconds)
+    except ServerSelectionTimeoutError:
+        seen = client.delegate.topology_description.server_descriptions().values()
+        if any(server.server_type_name == "RSGhost" for server in seen):
+            raise _uninitiated(address) from None
+        raise
+    if hello.get("isreplicaset"):
+        raise _uninitiated(address)
+    return hello
+
+
+def _uninitiated(address: Address) -> StoreError:
+    return StoreError(
+        f"{address} is in a replica set that is not initiated, which takes no writes; call rs.initiate() in mongosh, "
+        "or start the server without a replica set"
+    )
 
 
 @contextmanager

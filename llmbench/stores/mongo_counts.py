@@ -29,6 +29,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import anyio.to_thread
 from bson.objectid import ObjectId
 from pymongo import InsertOne, UpdateOne
 from pymongo.errors import BulkWriteError
@@ -46,7 +47,13 @@ SAMPLE_MESSAGES = 3
 _ROUNDS = 50
 """So often may others be faster. Each time at least one of them has succeeded, so this is no livelock."""
 
-_LEFT_BEHIND = 1000
+FIRST = object()
+"""Where `sweep` begins."""
+
+PAGE = 250
+"""So many of the failures that were left uncounted are counted at a time: no more than a slow link takes."""
+
+_COUNTED_BY = ("fingerprint", "provider", "model_name", "stage", "error_kind", "ts", "run_ts", "message")
 _LARGEST = 2**62
 
 _BAD_ROLLUP = BAD_DOCUMENT | {DUPLICATE_KEY, 14, 28, 66}
@@ -93,10 +100,22 @@ async def count(database: Database, failures: Sequence[Failure]) -> None:
     logger.warning("collection %r is changed by others faster than failures can be counted; they stay marked", ROLLUPS)
 
 
-async def left_behind(database: Database) -> list[Failure]:
-    """Return failures that are marked still, since someone was killed before they were counted."""
-    found = database[FAILURES].find({UNCOUNTED: True}, limit=_LEFT_BEHIND)
-    failures = [failure_of(document) async for document in found]
+async def sweep(database: Database, after: Any) -> Any:
+    """Count a page of failures that are marked still, since someone was killed before they were counted.
+
+    Return where the next page begins, to be passed as ``after``; None after the last one. What can't be counted stays
+    marked, and is passed by.
+    """
+    match: Document = {UNCOUNTED: True} | ({} if after is FIRST else {"_id": {"$gt": after}})
+    found = database[FAILURES].find(match, _COUNTED_BY).sort("_id", 1).limit(PAGE)
+    documents = await found.to_list(None)
+    # In a thread: earlier writers' documents are read field by field.
+    await count(database, await anyio.to_thread.run_sync(_failures, documents))
+    return documents[-1]["_id"] if len(documents) == PAGE else None
+
+
+def _failures(documents: Iterable[Document]) -> list[Failure]:
+    failures = [failure_of(document) for document in documents]
     return [failure for failure in failures if ObjectId.is_valid(failure.id)]
 
 

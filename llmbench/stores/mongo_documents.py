@@ -7,6 +7,7 @@ value that says "not known", by `_UNKNOWN`.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -73,6 +74,12 @@ def builtins_of(document: Sample | Failure | Model) -> Document:
     """Return the Struct as a dict with its dates as such; fields that are not known are left out."""
     made: Document = msgspec.to_builtins(document, builtin_types=(datetime,))
     return made
+
+
+@functools.cache
+def fields_of(kind: type[msgspec.Struct]) -> Document:
+    """Return the projection on the fields of a Struct: what others have added may be large."""
+    return {field.encode_name: 1 for field in msgspec.structs.fields(kind)}
 
 
 def encoded(document: Document, text: bytes) -> bytes:

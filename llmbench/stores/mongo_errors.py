@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from llmbench.messages import Failure
+from llmbench.naming import fold
 from llmbench.stores.base import ErrorGroup, ErrorQuery
 from llmbench.stores.figures import in_order
 from llmbench.stores.mongo_client import Database, Document, Limits
@@ -87,7 +88,7 @@ async def _provider(database: Database, limits: Limits, provider: str | None) ->
     if provider is None:
         return {}
     found = await providers_in(database, limits, [FAILURES])
-    return {"provider": {"$in": [name for _, name in found if name.lower() == provider.lower()]}}
+    return {"provider": {"$in": [name for _, name in found if fold(name) == fold(provider)]}}
 
 
 def count_pipeline(query: ErrorQuery, match: Document, date: str) -> list[Document]:
@@ -112,7 +113,7 @@ def _key(query: ErrorQuery, named: Mapping[str, Any]) -> Key:
 def _name(field: str, value: Any) -> str:
     if not isinstance(value, str):
         return "unknown" if field == "error_kind" else ""  # as a reader sees what earlier writers left out
-    return value.lower() if field in ("provider", "model_name") else value
+    return fold(value) if field in ("provider", "model_name") else value
 
 
 async def _find_newest(

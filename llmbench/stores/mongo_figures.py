@@ -14,6 +14,7 @@ from typing import Any
 
 import anyio.to_thread
 
+from llmbench.naming import folded
 from llmbench.stores.base import ModelSummary, ModelTally, OutcomeQuery
 from llmbench.stores.figures import Last, Runs, summaries_of, tallies_of
 from llmbench.stores.mongo_client import Database, Document, Limits
@@ -125,7 +126,7 @@ def _last(row: Mapping[str, Any]) -> Last:
 
 
 def _runs(models: Models, last: Last) -> Runs:
-    return models.setdefault((last.provider.lower(), last.model_name.lower()), Runs())
+    return models.setdefault(folded(last.provider, last.model_name), Runs())
 
 
 def _numbers(values: Iterable[Any]) -> list[float]:

@@ -34,9 +34,18 @@ async def findings(address: Address, limits: Limits | None = None) -> list[Findi
     return [
         ok("store", f"{address}: version {version}"),
         ok("writing", str(deployment)),
+        *_place(address),
         *map(index_finding, states),
         *doubles,
     ]
+
+
+def _place(address: Address) -> list[Finding]:
+    other = mongo_client.passed_over(address)
+    if other is None:
+        return []
+    told = f"{address.database!r} is used, {mongo_client.path_advice(address, other).partition('; ')[0]}"
+    return [warn("database", told, f"set MONGODB_DB or store.mongo.database if {other!r} is meant")]
 
 
 async def _write_nothing(database: Database, limits: Limits) -> None:

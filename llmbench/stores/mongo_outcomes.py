@@ -18,12 +18,12 @@ from bson.raw_bson import RawBSONDocument
 from pymongo import InsertOne
 from pymongo.errors import BulkWriteError, OperationFailure
 
-from llmbench.messages import Envelope, Failure
+from llmbench.messages import Envelope, Failure, Sample
 from llmbench.stores import mongo_counts
 from llmbench.stores.base import StoreError, Verdict
 from llmbench.stores.canonical import UnstorableError
 from llmbench.stores.mongo_client import Database, Document
-from llmbench.stores.mongo_documents import Form, form, same_content
+from llmbench.stores.mongo_documents import Form, fields_of, form, same_content
 from llmbench.stores.mongo_schema import BAD_DOCUMENT, DUPLICATE_KEY, FAILURES, PROBES, SAMPLES
 
 _BAD_COMMAND = frozenset({15, 22, 10334})
@@ -79,13 +79,14 @@ async def _put_distinct(database: Database, batch: Sequence[Form]) -> list[Verdi
 
 
 async def _stored(database: Database, batch: Sequence[Form]) -> dict[ObjectId, list[_Stored]]:
-    """Return what is stored under the ids of these outcomes, in whatever collection."""
+    """Return what is stored under the ids of these outcomes, in whatever collection; what others added is left out."""
     if not batch:
         return {}
     matching: Document = {"$match": {"_id": {"$in": [one.key for one in batch]}}}
 
     def labelled(collection: str) -> list[Document]:
-        return [matching, {"$replaceWith": {"collection": collection, "document": "$$ROOT"}}]
+        compared: Document = {"$project": fields_of(Failure if collection == FAILURES else Sample)}
+        return [matching, compared, {"$replaceWith": {"collection": collection, "document": "$$ROOT"}}]
 
     others = [{"$unionWith": {"coll": name, "pipeline": labelled(name)}} for name in (PROBES, FAILURES)]
     found: dict[ObjectId, list[_Stored]] = {}

@@ -15,6 +15,7 @@ import anyio.to_thread
 import msgspec
 
 from llmbench.messages import Outcome
+from llmbench.naming import Key, fold, folded
 from llmbench.stores.base import ErrorRollup, ModelHistory, OutcomeQuery
 from llmbench.stores.mongo_client import Database, Document, Limits
 from llmbench.stores.mongo_documents import failure_of, plain, sample_of
@@ -54,8 +55,8 @@ class Spelling(NamedTuple):
         return {"provider": self.provider, "model_name": self.model}
 
     @property
-    def folded(self) -> tuple[str, str]:
-        return self.provider.lower(), self.model.lower()
+    def folded(self) -> Key:
+        return folded(self.provider, self.model)
 
 
 class _Run(msgspec.Struct, frozen=True):
@@ -130,7 +131,7 @@ async def names(database: Database, limits: Limits, query: OutcomeQuery) -> dict
     providers = [
         (collection, name)
         for collection, name in await providers_in(database, limits, collections)
-        if query.provider is None or name.lower() == query.provider.lower()
+        if query.provider is None or fold(name) == fold(query.provider)
     ]
     found: dict[str, list[Document]] = {}
     if query.model is None:
@@ -138,7 +139,7 @@ async def names(database: Database, limits: Limits, query: OutcomeQuery) -> dict
             found.setdefault(collection, []).append({"provider": name})
     else:
         for spelling in await spellings_in(database, limits, providers):
-            if spelling.model.lower() == query.model.lower():
+            if fold(spelling.model) == fold(query.model):
                 found.setdefault(spelling.collection, []).append(spelling.match)
     return {collection: matches[0] if len(matches) == 1 else {"$or": matches} for collection, matches in found.items()}
 

@@ -95,6 +95,9 @@ class SQLiteStore:
         """Add a row as it is, or return the one in its place. Raises `ValueError` for one that has no JSON form."""
         return await self._call(lambda connection: sqlite_catalog.put(connection, model))
 
+    async def seed_models(self, models: Sequence[Model]) -> list[Model]:
+        return await self._call(lambda connection: sqlite_catalog.seed(connection, models))
+
     async def enable_model(self, provider: str, model_id: str) -> Model:
         return await self._call(lambda connection: sqlite_catalog.enable(connection, provider, model_id))
 

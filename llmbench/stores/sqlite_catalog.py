@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import difflib
 import sqlite3
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
 import msgspec
 
 from llmbench.messages import Model
+from llmbench.naming import absent, fold, folded
 from llmbench.stores.base import ModelChanges, ModelExists, UnknownModel
 from llmbench.stores.canonical import canonical_json
 from llmbench.stores.sqlite_schema import transaction
@@ -91,6 +93,13 @@ def put(connection: sqlite3.Connection, new: Model) -> Model | None:
         return None
 
 
+def seed(connection: sqlite3.Connection, models: Sequence[Model]) -> list[Model]:
+    """Add those of which there is no row; see `llmbench.stores.base.Store.seed_models`."""
+    with transaction(connection, "IMMEDIATE"):
+        there = {folded(*names) for names in connection.execute("SELECT provider, model_id FROM models")}
+        return [_insert(connection, new) for new in absent(models, there)]
+
+
 def enable(connection: sqlite3.Connection, provider: str, model_id: str) -> Model:
     """Enable a model. The reason why it was disabled goes, as it holds no longer; the rest of the row stays."""
     with transaction(connection, "IMMEDIATE"):
@@ -134,8 +143,8 @@ def _known(connection: sqlite3.Connection, provider: str, model_id: str) -> tupl
 
 def _similar(connection: sqlite3.Connection, provider: str, model_id: str) -> list[str]:
     ids = connection.execute("SELECT model_id FROM models WHERE provider = ?", (provider,))
-    spelled = {known.lower(): known for (known,) in ids}
-    return [spelled[match] for match in difflib.get_close_matches(model_id.lower(), spelled)]
+    spelled = {fold(known): known for (known,) in ids}
+    return [spelled[match] for match in difflib.get_close_matches(fold(model_id), spelled)]
 
 
 def _insert(connection: sqlite3.Connection, new: Model) -> Model:

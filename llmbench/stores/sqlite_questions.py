@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from llmbench.messages import Failure
+from llmbench.naming import fold
 from llmbench.stores.base import ErrorGroup, ErrorQuery, ModelSummary, ModelTally, StoreError
 from llmbench.stores.figures import Last, Runs, in_order, summaries_of, tallies_of
 from llmbench.stores.sqlite_outcomes import BEFORE_ALL, measured_models, microseconds, time_of
@@ -65,7 +66,7 @@ def summary(
 
 
 def _is(name: str, wanted: str | None) -> bool:
-    return wanted is None or name.lower() == wanted.lower()
+    return wanted is None or fold(name) == fold(wanted)
 
 
 def _summed_up(connection: sqlite3.Connection, values: dict[str, Any]) -> Runs:

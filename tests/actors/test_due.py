@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmbench.actors.due import ModelClock, backoff, due_at, key_of, stalest_first
+from llmbench.actors.due import ModelClock, backoff, due_at, stalest_first
 from llmbench.errors import KINDS, severity
 from llmbench.ids import new_outcome_id
 from llmbench.messages import Acknowledged
+from llmbench.naming import key_of
 from llmbench.stores.base import ModelHistory
 from tests.stores.documents import NOON, model, moment
 
@@ -243,7 +244,7 @@ class TestOrder:
 
 def test_a_model_is_known_by_provider_and_id_without_regard_to_case() -> None:
     """Two spellings are one model; the same id at another provider is another one."""
-    spelt, other = model("GPT-4o-Mini"), model(provider="groq")
+    spelt, other = model("GPT-4o-Mini", provider="OpenAI"), model(provider="groq")
 
     assert key_of(spelt) == KEY
     assert key_of(other) != KEY

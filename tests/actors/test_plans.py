@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
 
-from llmbench.actors.due import Key, ModelClock, due_at, key_of
+from llmbench.actors.due import ModelClock, due_at
 from llmbench.actors.plans import Batch, Plan, Rotation
 from llmbench.errors import KINDS
 from llmbench.messages import (
@@ -28,6 +28,7 @@ from llmbench.messages import (
     Ready,
     SchedulerMessage,
 )
+from llmbench.naming import Key, key_of
 from tests.stores.documents import NOON, model, moment
 
 PROFILE = Profile(id="default", prompt="Write.", max_tokens=64)

@@ -7,11 +7,15 @@ import pty
 import re
 from pathlib import Path
 
+import anyio
 import pytest
 
+from llmbench.messages import Model
 from llmbench.simulator import SpawnedSimulator
+from llmbench.stores.sqlite import SQLiteStore
 from tests.actors.engine import unique
 from tests.e2e.program import KEY, KEYS, SECONDS, Place, Result
+from tests.stores.documents import model
 
 GROQ = [unique(name="groq-") for _ in range(3)]
 TOGETHER = [unique(name="together-"), unique("500", name="together-")]
@@ -197,3 +201,33 @@ def _put_in_the_way(place: Place, obstacle: str) -> Path:
         path = place.database
     path.write_bytes(b"dear diary\n" * 100)
     return path
+
+
+def test_a_row_whose_provider_is_spelled_otherwise_is_measured(place: Place) -> None:
+    """Its lane measures it and names the outcome; a disabled one stays so, though the file lists it; nothing is added.
+
+    A bench finds the row, too.
+    """
+    on, off = unique(name="on-"), unique(name="off-")
+    rows = [model(on, provider="Groq"), model(off, provider="GROQ", enabled=False)]
+    anyio.run(_put_models, place.database, rows)
+    place.configure(groq=[on, off])
+
+    done = place.run("--headless", "--once")
+    assert (done.code, done.err) == (0, "")
+    assert [(sample.provider, sample.model_name) for sample in place.samples()] == [("groq", on)]
+    listed = place.run("models", "list", "--json").lines()
+    assert [(row["provider"], row["model_id"], row["enabled"]) for row in listed] == [
+        ("GROQ", off, False),
+        ("Groq", on, True),
+    ]
+    assert place.run("bench", f"groq/{on}", "--runs", "1").code == 0
+    assert [sample.provider for sample in place.samples()] == ["groq", "groq"]
+
+
+async def _put_models(database: Path, rows: list[Model]) -> None:
+    store = SQLiteStore(database)
+    await store.open()
+    for row in rows:
+        assert await store.put_model(row) is None
+    await store.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import anyio
@@ -112,6 +113,44 @@ class ModelsContract:
 
         assert sorted(results) == ["added"] + ["exists"] * 5
         assert len(await store.models(enabled=True)) == 1
+
+    async def test_seeding_adds_what_is_absent(self, store: Store) -> None:
+        """Of the models to seed, those without a row are added as they are, each once; the same again adds none."""
+        seeds = [model("o3"), model("gpt-4o"), model("O3"), model("o3", provider="other")]
+
+        assert await store.seed_models(seeds) == [seeds[0], seeds[1], seeds[3]]
+        assert await store.models() == [seeds[1], seeds[0], seeds[3]]
+        assert await store.seed_models(seeds) == []
+        assert await store.seed_models([]) == []
+
+    @pytest.mark.parametrize("enabled", [True, False])
+    async def test_seeding_leaves_every_row_that_is_there(self, store: Store, enabled: bool) -> None:
+        """A row in whatever spelling of provider and id stays as it is, and nothing is added beside it."""
+        there = [
+            model("GPT-4o", provider="OpenAI", enabled=enabled, notes="kept"),
+            model("MODÈLE", provider="ÉTÉ", enabled=enabled),
+        ]
+        for one in there:
+            assert await store.put_model(one) is None
+
+        assert await store.seed_models([model("gpt-4o"), model("modèle", provider="été")]) == []
+        assert sorted(await store.models(), key=lambda one: one.model_id) == there
+
+    async def test_overlapping_seeds(self, store: Store, second: Store) -> None:
+        """Of two programs that seed the same models at the same time, one adds each of them."""
+        added: list[str] = []
+
+        async def seed(through: Store, spelled: Callable[[str], str]) -> None:
+            found = await through.seed_models([model(spelled(f"model-{number}")) for number in range(40)])
+            added.extend(one.model_id.lower() for one in found)
+
+        async with anyio.create_task_group() as group:
+            for _ in range(3):
+                group.start_soon(seed, store, str.lower)
+                group.start_soon(seed, second, str.upper)
+
+        assert sorted(added) == sorted(f"model-{number}" for number in range(40))
+        assert len(await store.models()) == 40
 
     async def test_model_with_nan_is_refused(self, store: Store) -> None:
         """A model that could not be read back as it was is refused, and nothing is stored."""

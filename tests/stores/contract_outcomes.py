@@ -6,7 +6,7 @@ import itertools
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import anyio
@@ -102,6 +102,32 @@ class PutContract:
         spooled = msgspec.structs.replace(made, temperature=0.0, misc={"a": {"c": 2, "d": 1}, "b": 1})
 
         assert statuses(await store.put(envelopes(made, spooled))) == ["stored", "duplicate"]
+
+    @pytest.mark.parametrize("make", [sample, failure])
+    async def test_dates_of_another_offset(self, store: Store, make: Callable[..., Outcome]) -> None:
+        """Dates are stored as UTC: a repeat is known by them, in whatever offset it tells them."""
+        india = timezone(timedelta(hours=5, minutes=30))
+        utc = make()
+        names = [name for name in utc.__struct_fields__ if isinstance(getattr(utc, name), datetime)]
+        local = msgspec.structs.replace(utc, **{name: getattr(utc, name).astimezone(india) for name in names})
+
+        assert statuses(await store.put(envelopes(local))) == ["stored"]
+        assert statuses(await store.put(envelopes(local, utc))) == ["duplicate", "duplicate"]
+        [stored] = await everything(store)
+        assert stored == utc
+        assert all(getattr(stored, name).utcoffset() == timedelta() for name in names)
+
+    @pytest.mark.parametrize(
+        "beyond",
+        [
+            datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=14))),
+            datetime(9999, 12, 31, 23, tzinfo=timezone(timedelta(hours=-12))),
+        ],
+    )
+    async def test_date_without_utc(self, store: Store, beyond: datetime) -> None:
+        """A date that UTC has no year for is refused, and nothing is stored."""
+        assert statuses(await store.put(envelopes(sample(gen_ts=beyond)))) == ["rejected"]
+        assert await everything(store) == []
 
     async def test_other_content_is_a_conflict(self, store: Store) -> None:
         """An id that is stored with other content is refused with a reason, and the first content stays."""

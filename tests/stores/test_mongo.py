@@ -16,7 +16,7 @@ from pymongo.errors import DuplicateKeyError
 from llmbench.messages import Envelope, Failure, Outcome, Sample
 from llmbench.stores.base import OutcomeQuery, StoreError, StoreUnusable
 from llmbench.stores.mongo import MongoStore
-from llmbench.stores.mongo_client import Address, Limits
+from llmbench.stores.mongo_client import Address
 from llmbench.stores.mongo_schema import ANY_CASE, INDEXES
 from tests.stores.contract import StoreContract
 from tests.stores.documents import envelope, envelopes, failure, model, moment, sample
@@ -290,25 +290,6 @@ class TestIndexes:
         await store.open()
         assert {state.status for state in await store.indexes()} == {"ok"}
         await store.close()
-
-    async def test_a_large_collection_is_indexed_behind_the_start(
-        self, address: Address, fresh: Database[dict[str, Any]], caplog: pytest.LogCaptureFixture
-    ) -> None:
-        """The server goes on by itself once nobody waits any longer, even if the store is closed; readers go on."""
-        fresh.metrics_cloud_v2.insert_many([{"run_ts": moment(n), "provider": f"p{n % 99}"} for n in range(40_000)])
-        store = MongoStore(address, Limits(indexing=0.02))
-        await store.open()
-        assert "the server is building indexes of" in caplog.text
-        assert len(await store.outcomes(OutcomeQuery(limit=2))) == 2
-        await store.close()
-
-        other = MongoStore(address)
-        await other.open()  # a build that is under way is waited for
-        states = await other.indexes()
-        while any(state.status == "building" for state in states):
-            states = await other.indexes()
-        await other.close()
-        assert {state.status for state in states} == {"ok"}
 
     async def test_no_two_enabled_spellings(self, mongo: MongoStore, raw: Database[dict[str, Any]]) -> None:
         """Whoever writes to the collection, two spellings of one model can't both be enabled."""

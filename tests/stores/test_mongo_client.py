@@ -41,3 +41,23 @@ async def test_a_limit_of_zero_is_none() -> None:
     pool = client.delegate.options.pool_options
     await anyio.to_thread.run_sync(client.close)
     assert (pool.socket_timeout, pool.connect_timeout) == (7, 1.5)
+
+
+@pytest.mark.parametrize("scheme", ["mongodb", "mongodb+srv"])
+@pytest.mark.parametrize("password", ["Hunter2@x", "Hunter2:x", "Hunter2/x", "Hunter2?x", "Hunter2?x=y", "Hunter2%x"])
+async def test_a_password_that_is_not_encoded(scheme: str, password: str) -> None:
+    """The sentence says what to do about it, and holds nothing of it."""
+    address = Address(uri=Secret(f"{scheme}://me:{password}@db.invalid/"), database="d")
+
+    with pytest.raises(StoreUnusable, match="special characters as they are; percent-encode them") as caught:
+        await MongoStore(address).open()
+    assert "Hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("path", "found"),
+    [("", None), ("/", None), ("/?tls=true", None), ("/d", None), ("/admin", None), ("/other?authSource=a", "other")],
+)
+def test_a_database_in_the_path(path: str, found: str | None) -> None:
+    """One that is not used is found; ``admin`` says where users are known, whatever is used."""
+    assert mongo_client.passed_over(Address(uri=Secret(f"mongodb://me:p%2Fq@h:1,i:2{path}"), database="d")) == found
