@@ -32,7 +32,7 @@ from llmbench.messages import (
     SchedulerMessage,
 )
 from llmbench.stores.base import StoreError
-from llmbench.stores.leases import Claim, Ended, Granted, LeaseKey, Leases, Withheld
+from llmbench.stores.leases import Claim, Ended, Granted, LeaseKey, Leases, Unanswered, Withheld
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +46,7 @@ _MARGIN_SECONDS = 0.05
 _CLAIMS = "claims"
 _RENEWALS = "renewals"
 _LAST_SECONDS = 2.0
+_DAMAGED_SECONDS = 30.0
 
 _OWN = ("lane", "ours")
 """Failures that say nothing of the model: this runner's key was refused, it was stopped. Others need not wait."""
@@ -179,6 +180,8 @@ class Leasing:
             wanted = self._wanted.pop(job.outcome_id, None) is not None
             if isinstance(answer, Withheld):
                 self._withheld(job, answer)
+            elif isinstance(answer, Unanswered):
+                self._unanswered(job, answer)
             elif wanted:
                 self._granted(job, answer, asked + self._sharing.term)
             else:
@@ -201,6 +204,13 @@ class Leasing:
         reason = _REASONS[answer.reason].format(answer.runner)
         logger.info("%s is left alone for %.0f s: %s", _name(answer.key), answer.seconds, reason)
         self._defer(job, reason, answer.seconds + _MARGIN_SECONDS)
+
+    def _unanswered(self, job: Job, answer: Unanswered) -> None:
+        """Leave a model alone whose lease is damaged, or it would hold up all others."""
+        logger.error(
+            "%s can't be claimed, and is left alone for %.0f s: %s", _name(answer.key), _DAMAGED_SECONDS, answer.error
+        )
+        self._defer(job, answer.error, _DAMAGED_SECONDS)
 
     def _defer(self, job: Job, reason: str, seconds: float | None = None) -> None:
         model = job.model

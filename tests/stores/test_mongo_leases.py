@@ -12,7 +12,7 @@ from pymongo import MongoClient
 
 from llmbench.ids import new_outcome_id
 from llmbench.stores.base import StoreError
-from llmbench.stores.leases import Claim, Ended, Granted, LeaseKey, Leases, Withheld
+from llmbench.stores.leases import Answer, Claim, Ended, Granted, LeaseKey, Leases, Unanswered, Withheld
 from llmbench.stores.mongo import MongoStore
 from llmbench.stores.mongo_client import Address, Limits
 from tests.stores.documents import envelope, failure, sample
@@ -72,7 +72,7 @@ def there(other: MongoStore) -> Leases:
     return other.leases("there", TERM)
 
 
-async def ask(leases: Leases, key: LeaseKey = KEY, fresh: float = FRESH, outcome: str = "") -> Granted | Withheld:
+async def ask(leases: Leases, key: LeaseKey = KEY, fresh: float = FRESH, outcome: str = "") -> Answer:
     [answer] = await leases.claim([Claim(key=key, outcome_id=outcome or new_outcome_id())], fresh=fresh)
     return answer
 
@@ -129,7 +129,7 @@ class TestOneHolder:
             [Claim(key=LeaseKey("openai", f"m{number}"), outcome_id=new_outcome_id()) for number in range(20)]
             for _ in range(8)
         ]
-        answers: dict[str, list[Granted | Withheld]] = {"here": [], "there": []}
+        answers: dict[str, list[Answer]] = {"here": [], "there": []}
 
         async def race(name: str, leases: Leases, wanted: Sequence[Claim]) -> None:
             answers[name] += await leases.claim(wanted, fresh=FRESH)
@@ -339,6 +339,22 @@ class TestTrouble:
         """A claim says so."""
         with pytest.raises(StoreError, match="is not open"):
             await ask(MongoStore(address).leases("here", TERM))
+
+    async def test_a_lease_that_somebody_damaged(
+        self, here: Leases, client: MongoClient[dict[str, Any]], emptied_address: Address
+    ) -> None:
+        """It alone can't be claimed, with the reason; if nothing else was asked, that is a failed call."""
+        await granted(here)
+        client[emptied_address.database].leases.update_one({}, {"$set": {"token": "three"}})
+        claims = [Claim(key=key, outcome_id=new_outcome_id()) for key in (KEY, LeaseKey("openai", "o3"))]
+        damaged, good = await here.claim(claims, fresh=FRESH)
+
+        assert isinstance(good, Granted)
+        assert isinstance(damaged, Unanswered)
+        assert damaged.key == KEY
+        assert "failed (OperationFailure" in damaged.error
+        with pytest.raises(StoreError, match="OperationFailure"):
+            await ask(here)
 
     async def test_a_claim_that_was_cancelled(
         self, mongod: Mongod, here: Leases, client: MongoClient[dict[str, Any]], emptied_address: Address
