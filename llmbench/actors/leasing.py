@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from time import monotonic
 
 import anyio
@@ -203,7 +203,10 @@ class Leasing:
     def _withheld(self, job: Job, answer: Withheld) -> None:
         reason = _REASONS[answer.reason].format(answer.runner)
         logger.info("%s is left alone for %.0f s: %s", _name(answer.key), answer.seconds, reason)
-        self._defer(job, reason, answer.seconds + _MARGIN_SECONDS)
+        measured = None
+        if answer.reason == "fresh":
+            measured = self._clock.now() + timedelta(seconds=answer.seconds) - self._sharing.fresh
+        self._defer(job, reason, answer.seconds + _MARGIN_SECONDS, measured)
 
     def _unanswered(self, job: Job, answer: Unanswered) -> None:
         """Leave a model alone whose lease is damaged, or it would hold up all others."""
@@ -212,10 +215,15 @@ class Leasing:
         )
         self._defer(job, answer.error, _DAMAGED_SECONDS)
 
-    def _defer(self, job: Job, reason: str, seconds: float | None = None) -> None:
+    def _defer(self, job: Job, reason: str, seconds: float | None = None, measured: datetime | None = None) -> None:
         model = job.model
         message = Deferred(
-            outcome_id=job.outcome_id, provider=model.provider, model_id=model.model_id, reason=reason, seconds=seconds
+            outcome_id=job.outcome_id,
+            provider=model.provider,
+            model_id=model.model_id,
+            reason=reason,
+            seconds=seconds,
+            measured=measured,
         )
         self._inbox.send_nowait(message)
 

@@ -206,6 +206,20 @@ class TestTheActor:
         assert leases.renewed.count("over") == before
         assert {one.lease.key.model_id for one in leases.ended} == {"kept", "over"}
 
+    async def test_it_is_told_when_another_has_measured_a_model(self) -> None:
+        """Two hours and more ago, if it is fresh for less than one of three."""
+        leases = Scripted()
+        fresh = Withheld(key=LeaseKey("groq", "m"), reason="fresh", runner="other", seconds=3000.0)
+        leases.taken["m"] = fresh
+        async with running(leases) as around:
+            around.leasing.want(job())
+            answer = await around.answer()
+
+        assert isinstance(answer, Deferred)
+        assert answer.measured is not None
+        ago = SystemClock().now() - answer.measured
+        assert ago.total_seconds() == pytest.approx(FRESH.total_seconds() - 3000.0, abs=10.0)
+
     async def test_a_damaged_lease_holds_up_nobody_else(self) -> None:
         """The others are granted; the one is left alone for a while, with the store's words."""
         leases = Scripted()
