@@ -221,6 +221,7 @@ class Deferred(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """A job was not started; nothing was measured and nothing is stored.
 
     A lane gave it back, or, if there are ``seconds``, it is left to another runner for so long.
+    ``measured`` is when that one has measured it, if it has.
     """
 
     outcome_id: str
@@ -228,6 +229,7 @@ class Deferred(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     model_id: str
     reason: str
     seconds: float | None = None
+    measured: datetime | None = None
 
 
 class LeaseGranted(msgspec.Struct, frozen=True, kw_only=True, tag=True):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from time import monotonic
 
 import anyio
@@ -34,7 +34,7 @@ from llmbench.messages import (
 )
 from llmbench.naming import Key, key_of
 from llmbench.stores.base import StoreError
-from llmbench.stores.leases import Claim, Ended, Granted, LeaseKey, Leases, Withheld
+from llmbench.stores.leases import Claim, Ended, Granted, LeaseKey, Leases, Unanswered, Withheld
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +48,7 @@ _MARGIN_SECONDS = 0.05
 _CLAIMS = "claims"
 _RENEWALS = "renewals"
 _LAST_SECONDS = 2.0
+_DAMAGED_SECONDS = 30.0
 
 _OWN = ("lane", "ours")
 """Failures that say nothing of the model: this runner's key was refused, it was stopped. Others need not wait."""
@@ -199,7 +200,7 @@ class Leasing:
             elif isinstance(answer, Granted):
                 self._granted(job, answer, asked + self._sharing.term)
             elif wanted:
-                self._withheld(job, answer)
+                self._refused(job, answer)
 
     def _key(self, job: Job) -> LeaseKey:
         return LeaseKey(*key_of(job.model), self._sharing.region)
@@ -217,17 +218,38 @@ class Leasing:
             LeaseGranted(outcome_id=job.outcome_id, provider=model.provider, model_id=model.model_id, until=until)
         )
 
+    def _refused(self, job: Job, answer: Withheld | Unanswered) -> None:
+        if isinstance(answer, Unanswered):
+            self._unanswered(job, answer)
+        else:
+            self._withheld(job, answer)
+
     def _withheld(self, job: Job, answer: Withheld) -> None:
         if answer.runner != self._leases.runner:
             self._alone.withheld(answer.key)
         reason = _REASONS[answer.reason].format(answer.runner)
         logger.info("%s is left alone for %.0f s: %s", _name(answer.key), answer.seconds, reason)
-        self._defer(job, reason, answer.seconds + _MARGIN_SECONDS)
+        measured = None
+        if answer.reason == "fresh":
+            measured = self._clock.now() + timedelta(seconds=answer.seconds) - self._sharing.fresh
+        self._defer(job, reason, answer.seconds + _MARGIN_SECONDS, measured)
 
-    def _defer(self, job: Job, reason: str, seconds: float | None = None) -> None:
+    def _unanswered(self, job: Job, answer: Unanswered) -> None:
+        """Leave a model alone whose lease is damaged, or it would hold up all others."""
+        logger.error(
+            "%s can't be claimed, and is left alone for %.0f s: %s", _name(answer.key), _DAMAGED_SECONDS, answer.error
+        )
+        self._defer(job, answer.error, _DAMAGED_SECONDS)
+
+    def _defer(self, job: Job, reason: str, seconds: float | None = None, measured: datetime | None = None) -> None:
         model = job.model
         message = Deferred(
-            outcome_id=job.outcome_id, provider=model.provider, model_id=model.model_id, reason=reason, seconds=seconds
+            outcome_id=job.outcome_id,
+            provider=model.provider,
+            model_id=model.model_id,
+            reason=reason,
+            seconds=seconds,
+            measured=measured,
         )
         self._inbox.send_nowait(message)
 

@@ -119,6 +119,8 @@ class Rotation:
             self._clocks[key] = clock.after_refusal(at)
         elif message.seconds is not None:
             self._elsewhere[key] = at + timedelta(seconds=message.seconds)
+            if message.measured is not None:
+                self._clocks[key] = ModelClock(last_success=message.measured)
 
     def next_due(self, now: datetime) -> datetime | None:
         busy = self._in_flight.keys()

@@ -56,6 +56,16 @@ class Withheld(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
 
 
+class Unanswered(msgspec.Struct, frozen=True, kw_only=True):
+    """No lease, since the store could not judge this claim, though it has answered others. ``error`` says why."""
+
+    key: LeaseKey
+    error: str
+
+
+Answer = Granted | Withheld | Unanswered
+
+
 class Ended(msgspec.Struct, frozen=True, kw_only=True):
     """What became of a lease: the run's outcome is stored, or (``unused``) there was no run.
 
@@ -83,7 +93,7 @@ class Leases(Protocol):
     runner: str
     """The id that other runners are told."""
 
-    async def claim(self, claims: Sequence[Claim], *, fresh: float) -> list[Granted | Withheld]:
+    async def claim(self, claims: Sequence[Claim], *, fresh: float) -> Sequence[Answer]:
         """Answer each claim, in order. ``fresh`` is for how many seconds after a success a model is left alone.
 
         The same again is safe: what this runner holds already, it is granted anew.
@@ -120,7 +130,7 @@ class Unshared:
     def __init__(self) -> None:
         self._granted = 0
 
-    async def claim(self, claims: Sequence[Claim], *, fresh: float) -> list[Granted | Withheld]:
+    async def claim(self, claims: Sequence[Claim], *, fresh: float) -> list[Answer]:
         return [self._grant(claim) for claim in claims]
 
     def _grant(self, claim: Claim) -> Granted:

@@ -30,7 +30,7 @@ from pymongo.errors import DuplicateKeyError
 
 from llmbench.ids import new_outcome_id
 from llmbench.stores.base import StoreError
-from llmbench.stores.leases import Claim, Ended, Granted, LeaseKey, Measured, Reason, Withheld
+from llmbench.stores.leases import Answer, Claim, Ended, Granted, LeaseKey, Measured, Reason, Unanswered, Withheld
 from llmbench.stores.mongo_client import Address, Database, Document, Limits, store_errors
 from llmbench.stores.mongo_schema import LEASES, PROBES, SAMPLES
 
@@ -63,7 +63,7 @@ class MongoLeases:
         self._term = _milliseconds(term)
         self._asking: set[asyncio.Future[Document]] = set()
 
-    async def claim(self, claims: Sequence[Claim], *, fresh: float) -> list[Granted | Withheld]:
+    async def claim(self, claims: Sequence[Claim], *, fresh: float) -> list[Answer]:
         answers: list[Granted | Withheld | StoreError | None] = [None] * len(claims)
         turn = anyio.CapacityLimiter(_AT_ONCE)
 
@@ -77,9 +77,14 @@ class MongoLeases:
         async with anyio.create_task_group() as group:
             for number, claim in enumerate(claims):
                 group.start_soon(one, number, claim)
-        if failed := next((answer for answer in answers if isinstance(answer, StoreError)), None):
-            raise failed
-        return [answer for answer in answers if isinstance(answer, Granted | Withheld)]
+        failed = [answer for answer in answers if isinstance(answer, StoreError)]
+        if failed and len(failed) == len(claims):
+            raise failed[0]
+        return [
+            Unanswered(key=claim.key, error=str(answer)) if isinstance(answer, StoreError) else answer
+            for claim, answer in zip(claims, answers, strict=True)
+            if answer is not None  # there is one for each: the task group has waited for them
+        ]
 
     async def _claim(self, claim: Claim, fresh: timedelta) -> Granted | Withheld:
         database = self._database()

@@ -27,7 +27,7 @@ from llmbench.messages import Acknowledged, Deferred, Job, LaneBlocked, LaneStat
 from llmbench.secrets import Secret
 from llmbench.simulator import SpawnedSimulator
 from llmbench.stores.base import StoreError
-from llmbench.stores.leases import Claim, Ended, Granted, LeaseKey, Measured, Unshared, Withheld
+from llmbench.stores.leases import Answer, Claim, Ended, Granted, LeaseKey, Measured, Unanswered, Unshared, Withheld
 from llmbench.stores.mongo import MongoStore
 from llmbench.stores.mongo_client import Address
 from llmbench.stores.sqlite import SQLiteStore
@@ -50,6 +50,7 @@ class Scripted(Unshared):
         self.away: StoreError | None = None
         self.refused = 0
         self.lost: set[str] = set()
+        self.damaged: set[str] = set()
         self.asked: list[LeaseKey] = []
         self.renewed: list[str] = []
         self.ended: list[Ended] = []
@@ -62,12 +63,17 @@ class Scripted(Unshared):
         key = LeaseKey(provider, model_id)
         self.taken[model_id] = Withheld(key=key, reason="held", runner="other", seconds=seconds)
 
-    async def claim(self, claims: Sequence[Claim], *, fresh: float) -> list[Granted | Withheld]:
+    async def claim(self, claims: Sequence[Claim], *, fresh: float) -> list[Answer]:
         assert fresh == FRESH.total_seconds()
         self.asked += [claim.key for claim in claims]
         self._refuse_if_away()
         granted = await super().claim(claims, fresh=fresh)
-        return [self.taken.get(claim.key.model_id, lease) for claim, lease in zip(claims, granted, strict=True)]
+        return [self._answer(claim, lease) for claim, lease in zip(claims, granted, strict=True)]
+
+    def _answer(self, claim: Claim, lease: Answer) -> Answer:
+        if claim.key.model_id in self.damaged:
+            return Unanswered(key=claim.key, error="no number")
+        return self.taken.get(claim.key.model_id, lease)
 
     async def renew(self, held: Sequence[Granted]) -> list[Granted]:
         self._refuse_if_away()
@@ -216,6 +222,33 @@ class TestTheActor:
         assert leases.renewed.count("lost") == 1
         assert leases.renewed.count("over") == before
         assert {one.lease.key.model_id for one in leases.ended} == {"kept", "over"}
+
+    async def test_it_is_told_when_another_has_measured_a_model(self) -> None:
+        """Two hours and more ago, if it is fresh for less than one of three."""
+        leases = Scripted()
+        fresh = Withheld(key=LeaseKey("groq", "m"), reason="fresh", runner="other", seconds=3000.0)
+        leases.taken["m"] = fresh
+        async with running(leases) as around:
+            around.leasing.want(job())
+            answer = await around.answer()
+
+        assert isinstance(answer, Deferred)
+        assert answer.measured is not None
+        ago = SystemClock().now() - answer.measured
+        assert ago.total_seconds() == pytest.approx(FRESH.total_seconds() - 3000.0, abs=10.0)
+
+    async def test_a_damaged_lease_holds_up_nobody_else(self) -> None:
+        """The others are granted; the one is left alone for a while, with the store's words."""
+        leases = Scripted()
+        leases.damaged.add("bad")
+        async with running(leases) as around:
+            for name in ("bad", "good"):
+                around.leasing.want(job(name))
+            bad, good = await around.answer(), await around.answer()
+
+        assert isinstance(good, LeaseGranted)
+        assert isinstance(bad, Deferred)
+        assert (bad.reason, bad.seconds) == ("no number", 30.0)
 
     async def test_while_the_store_is_away_nothing_is_answered(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """It is said once; when the store is back, what was asked is answered."""

@@ -413,3 +413,25 @@ class TestOtherRunners:
 
         assert batch.finished
         assert (batch.elsewhere, batch.done, batch.given_up) == (1, 0, {})
+
+    def test_a_fleet_that_is_too_slow_neglects_no_model(self) -> None:
+        """Two runners that measure one of twenty models a second each come to every model each ten seconds."""
+        fresh, count = timedelta(seconds=4), 20
+        models = runs([model(f"m{number:02}", provider="groq") for number in range(count)])
+        plans = [Rotation(models, {}, fresh) for _ in range(2)]
+        measured: dict[str, datetime] = {}
+        longest = timedelta(0)
+        for second in range(100):
+            for plan in plans:
+                now = NOON + timedelta(seconds=second)
+                while (job := plan.next_job("groq", now)) is not None:
+                    last = measured.get(job.model.model_id)
+                    if last is None or now - last >= fresh:
+                        plan.apply(acknowledged(job, at=now))
+                        measured[job.model.model_id] = now
+                        longest = max(longest, now - (last or now))
+                        break
+                    left = (last + fresh - now).total_seconds()
+                    plan.apply(msgspec.structs.replace(deferred(job), seconds=left, measured=last))
+
+        assert longest <= timedelta(seconds=count / 2 + 1)

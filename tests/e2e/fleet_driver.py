@@ -10,23 +10,31 @@ from __future__ import annotations
 import gc
 import os
 import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import NoReturn
 
 import msgspec
 
 from llmbench import ids
-from llmbench.cli import headless  # noqa: F401  what the children would import
+from llmbench.cli import headless
 from llmbench.cli.main import main
+from llmbench.config import Config
 from llmbench.providers.registry import load_sdks
-from llmbench.stores import mongo  # noqa: F401  the same
+from llmbench.stores import mongo  # noqa: F401  what the children would import
 
 
 class Start(msgspec.Struct, tag=True):
-    """An engine is to run in this folder, with its log in a file."""
+    """An engine is to run in this folder, with its log in a file.
+
+    ``fresh_seconds`` is its ``fresh_minutes``, of which no configuration takes less than six seconds.
+    """
 
     folder: str
     log: str
     environment: dict[str, str]
+    fresh_seconds: float
 
 
 class Wait(msgspec.Struct, tag=True):
@@ -59,6 +67,13 @@ def _wait(order: Wait) -> int:
     return os.waitstatus_to_exitcode(status)
 
 
+def configuration(load: Callable[[Path | None], Config], fresh_seconds: float, path: Path | None) -> Config:
+    """Return what is configured, but for the freshness."""
+    config = load(path)
+    schedule = msgspec.structs.replace(config.schedule, fresh_minutes=fresh_seconds / 60)
+    return msgspec.structs.replace(config, schedule=schedule)
+
+
 def be(order: Start) -> NoReturn:
     """Be the program, with a file for its outputs and nothing to read."""
     os.chdir(order.folder)
@@ -70,6 +85,7 @@ def be(order: Start) -> NoReturn:
     os.dup2(log, 2)
     # Outcome ids hold bytes that are random for a process, and a fork is a process that did not draw its own.
     ids._process = os.urandom(5)
+    headless.load_config = partial(configuration, headless.load_config, order.fresh_seconds)  # type: ignore[attr-defined]
     os._exit(main(["--headless"]))
 
 

@@ -39,8 +39,7 @@ class Scale(NamedTuple):
     round_seconds: float
 
 
-# Six seconds are the shortest freshness that can be configured.
-SCALES = {False: Scale(12, 2, 6.0), True: Scale(60, 5, 12.0)}
+SCALES = {False: Scale(12, 2, 3.0), True: Scale(60, 5, 12.0)}
 
 
 class Driver:
@@ -80,16 +79,16 @@ class Fleet:
         """Start an engine; in ``region`` mode if it has one."""
         folder = self._folder / runner
         folder.mkdir()
-        (folder / "config.toml").write_text(self._configuration(runner, models, round_seconds, region))
+        (folder / "config.toml").write_text(self._configuration(runner, models, region))
         environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "LANG": "C.UTF-8", **self._variables}
-        order = Start(str(folder), str(folder / "log"), environment)
+        order = Start(str(folder), str(folder / "log"), environment, round_seconds)
         self._processes[runner] = self._driver.obey(order)
 
-    def _configuration(self, runner: str, models: Sequence[str], round_seconds: float, region: str | None) -> str:
+    def _configuration(self, runner: str, models: Sequence[str], region: str | None) -> str:
         mine = f'region = "{region}"' if region else ""
         parts = [
             f'[runner]\nid = "{runner}"\n{mine}',
-            f"[schedule]\nfresh_minutes = {round_seconds / 60!r}\nlease_seconds = {LEASE_SECONDS}",
+            f"[schedule]\nlease_seconds = {LEASE_SECONDS}",
             'claim = "region"' if region else "",
             "[profiles.default]\nmax_tokens = 8",
         ]

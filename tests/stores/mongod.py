@@ -12,8 +12,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pymongo import MongoClient
 
 _SECONDS = 30.0
 _PAUSE = 0.01
@@ -78,6 +80,17 @@ def _listening(log: Path) -> int | None:
     lines = log.read_text().splitlines() if log.exists() else []
     waiting = [line for line in lines if '"Waiting for connections"' in line and line.endswith("}")]
     return int(json.loads(waiting[0])["attr"]["port"]) if waiting else None
+
+
+@contextmanager
+def replica_set(folder: Path) -> Iterator[Mongod]:
+    """Start a server that is a replica set by itself, and so primary at once."""
+    with running(folder, "--replSet", "rs0", "--oplogSize", "50") as server:
+        member = {"_id": 0, "host": f"127.0.0.1:{server.port}"}
+        config = {"_id": "rs0", "members": [member], "settings": {"electionTimeoutMillis": 500}}
+        with MongoClient[dict[str, Any]](server.uri, directConnection=True) as client:
+            client.admin.command("replSetInitiate", config)
+        yield server
 
 
 @contextmanager

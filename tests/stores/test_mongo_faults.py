@@ -22,7 +22,7 @@ from llmbench.stores.base import OutcomeQuery, StoreError, StoreUnusable, Verdic
 from llmbench.stores.mongo import MongoStore
 from llmbench.stores.mongo_client import Address, Limits
 from tests.stores.documents import envelope, envelopes, failure, moment, sample
-from tests.stores.mongod import Mongod, running
+from tests.stores.mongod import Mongod, replica_set, running
 
 REPOSITORY = Path(__file__).parents[2]
 PASSWORD = "s3cr3t-pass"
@@ -144,10 +144,7 @@ class TestServer:
 
     async def test_a_replica_set_has_to_agree(self, tmp_path: Path) -> None:
         """On a replica set a write waits for the majority's journals, and the whole store works there."""
-        with running(tmp_path, "--replSet", "rs0") as server:
-            config = {"_id": "rs0", "members": [{"_id": 0, "host": f"127.0.0.1:{server.port}"}]}
-            with MongoClient[dict[str, Any]](server.uri, directConnection=True) as client:
-                client.admin.command("replSetInitiate", config)
+        with replica_set(tmp_path) as server:
             store = MongoStore(Address(uri=Secret(f"{server.uri}/?replicaSet=rs0"), database="llm-bench"))
             await store.open()
 
