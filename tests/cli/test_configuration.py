@@ -85,7 +85,7 @@ def test_a_uri_that_is_none_is_a_problem(program: Program, uri: str) -> None:
     """The sentence names the variable and shows nothing of its value, which may hold a password."""
     program.configure(LOCAL)
     sentence = program.refused("config", "check", env={"MONGODB_URI": uri})
-    assert sentence.startswith("environment variable 'MONGODB_URI' holds no valid MongoDB URI (")
+    assert sentence.startswith("environment variable 'MONGODB_URI' holds no valid MongoDB URI")
     assert "hun" not in sentence
     assert "port" not in sentence
 
