@@ -36,7 +36,6 @@ from llmbench.stores.mongo_schema import (
 )
 from llmbench.stores.mongo_slices import SLICE_BYTES
 from llmbench.stores.records import (
-    MILLISECOND,
     RecordKey,
     entries_of,
     joined,
@@ -128,11 +127,11 @@ async def put_records(database: Database, limits: Limits, records: Sequence[Reco
 
 async def put_listing(database: Database, limits: Limits, listing: Listing) -> Recorded:
     """Note what a provider lists: the entries, then the run. What a crash cut off in between, a repeat completes."""
-    run_of(listing, [], MILLISECOND)  # refuses what can't be stored before anything is
+    run_of(listing, [])  # refuses what can't be stored before anything is
     ours = await _ours(database, limits, listing.provider)
     put = await _put(database, limits, entries_of(listing, ours))
     entries = [one.stored for one in put if isinstance(one.stored, CatalogEntry)]
-    run = run_of(listing, entries, MILLISECOND)
+    run = run_of(listing, entries)
     [told] = await _put(database, limits, [run])
     if not isinstance(told.stored, DiscoveryRun):
         raise StoreError(f"the run of {name_of(run)} was not stored: {told.verdict.reason}")
@@ -166,7 +165,7 @@ def _forms(records: Sequence[Record]) -> list[_Form | _Put]:
 
 def _form(record: Record) -> _Form | _Put:
     try:
-        ready = storable(record, MILLISECOND)
+        ready = storable(record)
         return _Form(ready, len(encoded(builtins_of(ready), canonical_json(ready))))
     except UnstorableError as error:
         return _Put(Verdict(name_of(record), "rejected", str(error)), None)

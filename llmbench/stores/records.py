@@ -15,8 +15,8 @@ from llmbench.stores.canonical import UnstorableError, canonical_form
 
 RecordKey = tuple[str, ...]
 
-MILLISECOND = 1000
-"""In microseconds: the finest that BSON keeps."""
+_FINEST = 1000
+"""In microseconds: dates of records are in milliseconds in every store, so that one is the same after a copy."""
 
 
 def record_key(record: Record) -> RecordKey:
@@ -44,8 +44,8 @@ def order(record: Record) -> tuple[Any, ...]:
     return record_key(record)
 
 
-def storable(record: R, finest: int = 1) -> R:
-    """Return a record as it will be read back, its dates in steps of so many microseconds. Raises `UnstorableError`."""
+def storable(record: R) -> R:
+    """Return a record as it will be read back, its dates in milliseconds. Raises `UnstorableError`."""
     if not record.provider or (not isinstance(record, DiscoveryRun) and not record.model_id):
         raise UnstorableError(f"{type(record).__name__} names no model or no provider")
     if isinstance(record, ModelStatus):
@@ -54,7 +54,7 @@ def storable(record: R, finest: int = 1) -> R:
             created_at=record.created_at or record.computed_at,
             last_updated=_later(record.computed_at, record.last_updated),
         )
-    read_back: R = canonical_form(_dated(record, type(record).__name__, finest))[1]
+    read_back: R = canonical_form(_dated(record, type(record).__name__))[1]
     return read_back
 
 
@@ -63,19 +63,19 @@ def _later(one: datetime, other: datetime | None) -> datetime:
     return other if other is not None and (other.tzinfo is None or one.tzinfo is None or other > one) else one
 
 
-def _dated(value: Any, name: str, finest: int) -> Any:
+def _dated(value: Any, name: str) -> Any:
     """Return a Struct with all its dates in UTC and cut. Dates in free-form objects are not what JSON has."""
     match value:
         case datetime():
             if value.tzinfo is None:
                 raise UnstorableError(f"{name} has no time zone; every date is aware UTC")
             moment = value.astimezone(UTC)
-            return moment.replace(microsecond=moment.microsecond // finest * finest)
+            return moment.replace(microsecond=moment.microsecond // _FINEST * _FINEST)
         case list():
-            return [_dated(one, name, finest) for one in value]
+            return [_dated(one, name) for one in value]
         case msgspec.Struct():
             fields = msgspec.structs.asdict(value).items()
-            return msgspec.structs.replace(value, **{key: _dated(one, f"{name}.{key}", finest) for key, one in fields})
+            return msgspec.structs.replace(value, **{key: _dated(one, f"{name}.{key}") for key, one in fields})
         case _:
             return value
 
@@ -133,7 +133,7 @@ def _entry(listing: Listing, number: int) -> CatalogEntry:
     )
 
 
-def run_of(listing: Listing, stored: Sequence[CatalogEntry], finest: int = 1) -> DiscoveryRun:
+def run_of(listing: Listing, stored: Sequence[CatalogEntry]) -> DiscoveryRun:
     """Return the run of a listing whose entries are stored like this.
 
     New are those that were first seen now: so it is the same run when the same listing is put again after a crash.
@@ -150,7 +150,7 @@ def run_of(listing: Listing, stored: Sequence[CatalogEntry], finest: int = 1) ->
         error=listing.error,
         source_version=listing.source_version,
     )
-    run = storable(run, finest)
+    run = storable(run)
     return msgspec.structs.replace(run, new_count=sum(one.first_seen_at == run.finished_at for one in stored))
 
 
