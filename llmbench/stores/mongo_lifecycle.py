@@ -129,7 +129,7 @@ async def put_listing(database: Database, limits: Limits, listing: Listing) -> R
     """Note what a provider lists: the entries, then the run. What a crash cut off in between, a repeat completes."""
     run_of(listing, [])  # refuses what can't be stored before anything is
     ours = await _ours(database, limits, listing.provider)
-    put = await _put(database, limits, entries_of(listing, ours))
+    put = await _put(database, limits, await anyio.to_thread.run_sync(entries_of, listing, ours))
     entries = [one.stored for one in put if isinstance(one.stored, CatalogEntry)]
     run = run_of(listing, entries)
     [told] = await _put(database, limits, [run])
@@ -181,15 +181,11 @@ async def _put_kind(
         first = _first_of_each(left)
         known = await _known(database, limits, kind, [form.record for form in first.values()])
         before = len(settled)
-        writes: dict[int, _Write] = {}
-        for number, form in first.items():
-            planned = _planned(form, known.get(record_key(form.record)))
-            if isinstance(planned, _Write):
-                writes[number] = planned
-            else:
-                # What was sent, but nobody could tell whether it was taken, was.
-                settled[number] = _stored(form, planned.stored) if number in sent else planned
-        sent |= writes.keys()
+        # Off the event loop, too: there may be thousands.
+        planned = await anyio.to_thread.run_sync(_planned, first, known)
+        writes = {number: one for number, one in planned.items() if isinstance(one, _Write)}
+        settled |= {number: _told(one, number in sent) for number, one in planned.items() if isinstance(one, _Put)}
+        sent |= {number for number, one in writes.items() if isinstance(one.operation, UpdateOne)}
         for part in _slices(writes):
             settled |= await _write(database, limits, COLLECTIONS[kind], part)
         attempts = attempts + 1 if len(settled) == before else 0
@@ -205,8 +201,9 @@ def _first_of_each(forms: Mapping[int, _Form]) -> dict[int, _Form]:
     return {number: forms[number] for number in first.values()}
 
 
-def _stored(form: _Form, stored: Record | None) -> _Put:
-    return _Put(Verdict(name_of(form.record), "stored"), stored)
+def _told(put: _Put, sent: bool) -> _Put:
+    # An update of which the server did not tell whether it was among those that it made: it was, or a newer one was.
+    return put._replace(verdict=Verdict(put.verdict.id, "stored")) if sent else put
 
 
 async def _known(
@@ -233,7 +230,11 @@ def _by_key(documents: Iterable[Document], kind: type[Record], asked: set[str]) 
     return found
 
 
-def _planned(form: _Form, known: _Known | None) -> _Write | _Put:
+def _planned(forms: Mapping[int, _Form], known: Mapping[RecordKey, _Known]) -> dict[int, _Write | _Put]:
+    return {number: _plan(form, known.get(record_key(form.record))) for number, form in forms.items()}
+
+
+def _plan(form: _Form, known: _Known | None) -> _Write | _Put:
     """Return the write that a record takes, or what became of it if it takes none."""
     record = form.record
     if known is None:

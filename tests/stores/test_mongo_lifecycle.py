@@ -160,6 +160,23 @@ async def test_cut_off_between_entries_and_run(store: MongoStore, raw: Raw) -> N
     assert raw.bench_discovery_runs.count_documents({}) == 1
 
 
+async def test_questions_are_answered_by_indexes(store: MongoStore, raw: Raw) -> None:
+    """What is asked of a model or of a provider, and what putting looks up, however many others there are."""
+    names = ("provider_catalog", "model_status", "deprecation_snapshots", "bench_discovery_runs")
+    raw.command("profile", 2)
+    for kind in RECORDS:
+        await store.records(kind, provider="OpenAI", model_id=None if kind is DiscoveryRun else "GPT-4o")
+        await store.records(kind, provider="openai")
+    await store.records(DiscoveryRun, limit=3)
+    await store.put_records([entry(), run(), status(), snapshot()])
+    raw.command("profile", 0)
+
+    asked = list(raw["system.profile"].find({"op": "query", "ns": {"$in": [f"{raw.name}.{name}" for name in names]}}))
+    raw["system.profile"].drop()
+    assert len(asked) >= 12
+    assert {one["planSummary"].partition(" ")[0] for one in asked} == {"IXSCAN"}
+
+
 async def test_nothing_else_is_written(store: MongoStore, raw: Raw) -> None:
     """Each kind goes to its collection, and the old one of OpenRouter's models stays as it is."""
     raw.openrouter_catalog.insert_one({"_id": 1, "model_id": "a"})
