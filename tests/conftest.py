@@ -12,7 +12,7 @@ from llmbench.simulator import SpawnedSimulator, spawn_simulator
 from tests.clouds import aws_environment, google_environment
 from tests.stores.mongod import Mongod, running
 
-_PARTS = ("", "_outcomes", "_questions", "_figures", "_models", "_transfer")
+_PARTS = ("", "_outcomes", "_questions", "_figures", "_models", "_transfer", "_lifecycle")
 pytest.register_assert_rewrite(*(f"tests.stores.contract{part}" for part in _PARTS))
 
 

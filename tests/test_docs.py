@@ -22,6 +22,15 @@ from llmbench.cli.parser import build
 from llmbench.config import environment, load
 from llmbench.config.tables import BUILT_IN
 from llmbench.errors import KINDS, severity
+from llmbench.lifecycle import (
+    STATUSES,
+    CatalogEntry,
+    DeprecationSnapshot,
+    DiscoveryRun,
+    ModelStatus,
+    RecentMessage,
+    StatusMetrics,
+)
 from llmbench.messages import Failure, Model, Sample
 from llmbench.providers.presets import COMPLETIONS_SUFFIXES, PRESETS, RESPONSES_PREFIXES
 from llmbench.reports.errors import ErrorLine
@@ -240,9 +249,9 @@ _PLAIN = {str: "string", int: "integer", float: "number", bool: "boolean", datet
 def documented_type(annotation: Any) -> str:
     """Return the words for a type, None in a union apart."""
     options = [option for option in get_args(annotation) if option is not NoneType]
-    if NoneType in get_args(annotation):
-        return documented_type(options[0])
     origin = get_origin(annotation)
+    if NoneType in get_args(annotation):
+        return " or ".join(map(documented_type, options))
     if origin is Literal:
         return "string"
     if origin is list:
@@ -281,6 +290,12 @@ def test_the_data_model_has_every_field_of_an_outcome(struct: type[msgspec.Struc
     [
         (ErrorRollup, "ErrorRollup"),
         (Model, "Model"),
+        (CatalogEntry, "CatalogEntry"),
+        (DiscoveryRun, "DiscoveryRun"),
+        (ModelStatus, "Fields of a status"),
+        (StatusMetrics, "Metrics of a status"),
+        (RecentMessage, "Recent messages of a status"),
+        (DeprecationSnapshot, "DeprecationSnapshot"),
         (ErrorLine, "ErrorLine"),
         (ModelSummary, "ModelSummary"),
         (ProviderHealth, "Health"),
@@ -299,6 +314,13 @@ def test_the_data_model_has_every_field_of_the_health() -> None:
     told = names(section(DATA_MODEL, "Health").partition(":")[0])
 
     assert told == [field.encode_name for field in msgspec.structs.fields(Health)]
+
+
+def test_the_words_for_a_status_are_listed() -> None:
+    """All of them, in their order."""
+    [told] = [row[3] for row in table(section(DATA_MODEL, "Fields of a status")) if row[0] == "`status`"]
+
+    assert tuple(names(told)) == STATUSES
 
 
 def test_the_kinds_of_failure_are_listed() -> None:

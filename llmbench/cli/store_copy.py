@@ -22,8 +22,10 @@ from llmbench.cli.context import load_config, mongo_address, opened, store_error
 from llmbench.cli.exits import CommandError, ExitCode
 from llmbench.config import Config
 from llmbench.error_text import fingerprint
+from llmbench.lifecycle import CatalogEntry, DeprecationSnapshot, DiscoveryRun, ModelStatus, Record
 from llmbench.messages import Envelope, Failure
 from llmbench.stores.base import PARTS, Part, Store, Verdict
+from llmbench.stores.records import record_key
 
 Place = Path | str
 """The path of an SQLite file, or the name of the variable that holds a MongoDB URI."""
@@ -34,6 +36,13 @@ _REASONS = 20
 """So many refusals are told one by one."""
 
 _NAMES: dict[Part, str] = {"samples": "samples", "probes": "samples, not published", "failures": "failures"}
+
+_RECORDS: dict[type[Record], str] = {
+    CatalogEntry: "listed models",
+    DiscoveryRun: "discoveries",
+    ModelStatus: "statuses of models",
+    DeprecationSnapshot: "deprecation snapshots",
+}
 
 
 class Copied(msgspec.Struct, kw_only=True):
@@ -112,6 +121,7 @@ class Copy:
         """Copy everything, failures before rollups: storing a failure counts it."""
         totals = await self._source.counts()
         found = [await self._models(), *[await self._part(part, totals[part]) for part in PARTS], await self._rollups()]
+        found += [await self._records(kind) for kind in _RECORDS]
         if self._reasons > _REASONS:
             output.note(f"and {self._reasons - _REASONS} more were refused")
         return found
@@ -166,6 +176,21 @@ class Copy:
             done.added += changed and rollup.fingerprint not in known
             done.there_already += not changed or rollup.fingerprint in known
         done.target = len(await self._target.rollups())
+        return done
+
+    async def _records(self, kind: type[Record]) -> Copied:
+        done = Copied(what=_RECORDS[kind])
+        known = {record_key(one) for one in await self._target.records(kind)}
+        records = await self._source.records(kind)
+        for start in range(0, len(records), _BATCH):
+            part = records[start : start + _BATCH]
+            for record, verdict in zip(part, await self._target.put_records(part), strict=True):
+                # One that was there and is newer now is not one more.
+                there = verdict.acknowledged and record_key(record) in known
+                self._add(done, [msgspec.structs.replace(verdict, status="duplicate") if there else verdict])
+                known.add(record_key(record))
+            self._progress(done, len(records))
+        done.target = len(await self._target.records(kind))
         return done
 
     def _refused(self, name: str, reason: str) -> None:

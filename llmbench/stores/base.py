@@ -13,6 +13,7 @@ from typing import Any, Literal, Protocol, TypedDict, Unpack, get_args
 
 import msgspec
 
+from llmbench.lifecycle import DiscoveryRun, Listing, R, Record
 from llmbench.messages import Envelope, Failure, Model, Outcome
 from llmbench.stores.leases import Leases
 
@@ -179,6 +180,13 @@ class ModelSummary(msgspec.Struct, frozen=True, kw_only=True):
     tokens_per_second_p50: float | None
 
 
+class Recorded(msgspec.Struct, frozen=True):
+    """What became of a listing: its run as it is stored, and the models that could not be, with the reason."""
+
+    run: DiscoveryRun
+    refused: list[Verdict]
+
+
 class Store(Protocol):
     """An outcome store and model catalogue. One object belongs to one event loop; calls may overlap."""
 
@@ -265,6 +273,32 @@ class Store(Protocol):
 
     async def page(self, part: Part, *, after: Any = None, size: int) -> Page:
         """Return at most so many outcomes of a part, in the order of their ids, from where ``after`` says."""
+        ...
+
+    async def put_listing(self, listing: Listing) -> Recorded:
+        """Note what a provider lists: an entry of the catalogue for each model, and a run of the discovery.
+
+        An entry is ``in_our_db`` if `models` has the model, in any spelling. Models that are not listed keep their
+        entries, whatever the listing came to. The same listing (by provider and ``started_at``) again adds nothing.
+        Raises `ValueError` for one that can't be stored.
+        """
+        ...
+
+    async def records(
+        self, kind: type[R], *, provider: str | None = None, model_id: str | None = None, limit: int | None = None
+    ) -> list[R]:
+        """Return the records of a kind: runs newest first, all others by provider, then model.
+
+        ``provider`` and ``model_id`` are exact, without regard to case; runs name no model.
+        """
+        ...
+
+    async def put_records(self, records: Sequence[Record]) -> list[Verdict]:
+        """Put records as they are, joined with those of the same key as `llmbench.stores.records.joined` says.
+
+        One verdict per item, in order: ``stored`` if it changed something, ``duplicate`` if all of it was told already,
+        ``conflict`` if another one is in its place, which is kept.
+        """
         ...
 
     async def counts(self) -> dict[Part, int]:

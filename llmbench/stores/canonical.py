@@ -14,14 +14,15 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from llmbench.lifecycle import RECORDS, Record
 from llmbench.messages import Failure, Model, Sample
 
-Document = Sample | Failure | Model
+Document = Sample | Failure | Model | Record
 D = TypeVar("D", bound=Document)
 
 _encoder = msgspec.json.Encoder(order="deterministic")
 _decoders: dict[type, msgspec.json.Decoder[Any]] = {
-    kind: msgspec.json.Decoder(kind) for kind in (Sample, Failure, Model)
+    kind: msgspec.json.Decoder(kind) for kind in (Sample, Failure, Model, *RECORDS)
 }
 
 

@@ -16,6 +16,7 @@ import anyio.lowlevel
 import anyio.to_thread
 import pymongo
 
+from llmbench.lifecycle import Listing, R, Record
 from llmbench.messages import Envelope, Model, Outcome
 from llmbench.stores import (
     mongo_catalog,
@@ -23,6 +24,7 @@ from llmbench.stores import (
     mongo_counts,
     mongo_errors,
     mongo_figures,
+    mongo_lifecycle,
     mongo_outcomes,
     mongo_questions,
     mongo_schema,
@@ -39,6 +41,7 @@ from llmbench.stores.base import (
     OutcomeQuery,
     Page,
     Part,
+    Recorded,
     StoreError,
     Verdict,
 )
@@ -268,6 +271,23 @@ class MongoStore:
         database = self._database()
         with store_errors(self._address):
             return await mongo_transfer.page(database, self._limits, part, after, size)
+
+    async def put_listing(self, listing: Listing) -> Recorded:
+        database = self._database()
+        with store_errors(self._address):
+            return await mongo_lifecycle.put_listing(database, self._limits, listing)
+
+    async def records(
+        self, kind: type[R], *, provider: str | None = None, model_id: str | None = None, limit: int | None = None
+    ) -> list[R]:
+        database = self._database()
+        with store_errors(self._address):
+            return await mongo_lifecycle.records(database, self._limits, kind, provider, model_id, limit)
+
+    async def put_records(self, records: Sequence[Record]) -> list[Verdict]:
+        database = self._database()
+        with store_errors(self._address):
+            return await mongo_lifecycle.put_records(database, self._limits, records)
 
     async def counts(self) -> dict[Part, int]:
         database = self._database()

@@ -70,7 +70,7 @@ def in_milliseconds(document: S) -> S:
     return msgspec.structs.replace(document, **cut)
 
 
-def builtins_of(document: Sample | Failure | Model) -> Document:
+def builtins_of(document: msgspec.Struct) -> Document:
     """Return the Struct as a dict with its dates as such; fields that are not known are left out."""
     made: Document = msgspec.to_builtins(document, builtin_types=(datetime,))
     return made
@@ -165,7 +165,7 @@ def _read(document: Mapping[str, Any], kind: type[T]) -> T:
 def _read_leniently(values: Document, key: Any, kind: type[T]) -> T:
     read: Document = {}
     for field in msgspec.structs.fields(kind):
-        value = _converted(values.get(field.encode_name), field.type)
+        value = converted(values.get(field.encode_name), field.type)
         if value is not None:
             read[field.name] = value
     made = key.generation_time if isinstance(key, ObjectId) else datetime(1970, 1, 1, tzinfo=UTC)
@@ -175,7 +175,7 @@ def _read_leniently(values: Document, key: Any, kind: type[T]) -> T:
     return kind(**read)
 
 
-def _converted(value: Any, annotation: Any) -> Any:
+def converted(value: Any, annotation: Any) -> Any:
     """Return the value in a field's type, None if it can't be in it."""
     if isinstance(value, datetime) and annotation == (str | None):
         return value.isoformat()

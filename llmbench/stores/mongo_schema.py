@@ -23,6 +23,10 @@ FAILURES = "errors_cloud"
 ROLLUPS = "error_rollups"
 MODELS = "models"
 LEASES = "leases"
+CATALOG = "provider_catalog"
+DISCOVERIES = "bench_discovery_runs"
+STATUSES = "model_status"
+SNAPSHOTS = "deprecation_snapshots"
 
 ANY_CASE = Collation("en", strength=2)
 """Compares without regard to case."""
@@ -124,9 +128,22 @@ INDEXES = (
         (_NEWEST, _TOLD, ("provider", 1), ("model_name", 1), ("error_kind", 1), ("fingerprint", 1)),
     ),
     Index(FAILURES, "llmbench_uncounted", (("uncounted", 1),), partial={"uncounted": True}),
+    *(
+        Index(name, "llmbench_model", (("provider", 1), ("model_id", 1)), unique=True, any_case=True)
+        for name in (CATALOG, STATUSES)
+    ),
+    Index(
+        SNAPSHOTS,
+        "llmbench_model",
+        (("provider", 1), ("model_id", 1), ("deprecation_date", 1)),
+        unique=True,
+        any_case=True,
+    ),
+    Index(DISCOVERIES, "llmbench_provider", (("provider", 1), ("started_at", -1)), any_case=True),
+    Index(DISCOVERIES, "llmbench_newest", (("started_at", -1),)),
 )
 
-COLLECTIONS = (SAMPLES, PROBES, FAILURES, ROLLUPS, MODELS, LEASES)
+COLLECTIONS = (SAMPLES, PROBES, FAILURES, ROLLUPS, MODELS, LEASES, CATALOG, DISCOVERIES, STATUSES, SNAPSHOTS)
 _LASTING = (SAMPLES, PROBES, FAILURES, ROLLUPS)
 
 

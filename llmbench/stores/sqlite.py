@@ -16,8 +16,9 @@ from typing import Any, TypeVar, Unpack
 import anyio
 import anyio.to_thread
 
+from llmbench.lifecycle import Listing, R, Record
 from llmbench.messages import Envelope, Model, Outcome
-from llmbench.stores import sqlite_catalog, sqlite_outcomes, sqlite_questions, sqlite_transfer
+from llmbench.stores import sqlite_catalog, sqlite_lifecycle, sqlite_outcomes, sqlite_questions, sqlite_transfer
 from llmbench.stores.base import (
     ErrorGroup,
     ErrorQuery,
@@ -29,6 +30,7 @@ from llmbench.stores.base import (
     OutcomeQuery,
     Page,
     Part,
+    Recorded,
     StoreError,
     Verdict,
 )
@@ -124,6 +126,19 @@ class SQLiteStore:
 
     async def page(self, part: Part, *, after: Any = None, size: int) -> Page:
         return await self._call(lambda connection: sqlite_transfer.page(connection, part, after, size))
+
+    async def put_listing(self, listing: Listing) -> Recorded:
+        return await self._call(lambda connection: sqlite_lifecycle.put_listing(connection, listing))
+
+    async def records(
+        self, kind: type[R], *, provider: str | None = None, model_id: str | None = None, limit: int | None = None
+    ) -> list[R]:
+        return await self._call(
+            lambda connection: sqlite_lifecycle.records(connection, kind, provider, model_id, limit)
+        )
+
+    async def put_records(self, records: Sequence[Record]) -> list[Verdict]:
+        return await self._call(lambda connection: sqlite_lifecycle.put_records(connection, records))
 
     async def counts(self) -> dict[Part, int]:
         return await self._call(sqlite_transfer.counts)

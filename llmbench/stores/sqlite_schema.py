@@ -96,6 +96,43 @@ _VERSION_2 = """
 -- Failures of a window are counted, by whatever they have in common, from this index alone.
 DROP INDEX failures_by_time;
 CREATE INDEX failures_by_window ON failures (run_ts, provider, model_name, error_kind, fingerprint);
+
+-- What is kept of models beside their runs, whole in the column "document" as the rest is.
+CREATE TABLE provider_catalog (
+    provider TEXT NOT NULL COLLATE NOCASE,
+    model_id TEXT NOT NULL COLLATE NOCASE,
+    last_seen_at INTEGER NOT NULL,
+    in_our_db INTEGER NOT NULL,
+    chat INTEGER,
+    document TEXT NOT NULL
+);
+CREATE UNIQUE INDEX provider_catalog_models ON provider_catalog (provider, model_id);
+
+CREATE TABLE bench_discovery_runs (
+    provider TEXT NOT NULL COLLATE NOCASE,
+    started_at INTEGER NOT NULL,
+    status TEXT NOT NULL,
+    document TEXT NOT NULL
+);
+CREATE UNIQUE INDEX bench_discovery_runs_by_provider ON bench_discovery_runs (provider, started_at);
+CREATE INDEX bench_discovery_runs_by_time ON bench_discovery_runs (started_at);
+
+CREATE TABLE model_status (
+    provider TEXT NOT NULL COLLATE NOCASE,
+    model_id TEXT NOT NULL COLLATE NOCASE,
+    status TEXT,
+    computed_at INTEGER NOT NULL,
+    document TEXT NOT NULL
+);
+CREATE UNIQUE INDEX model_status_models ON model_status (provider, model_id);
+
+CREATE TABLE deprecation_snapshots (
+    provider TEXT NOT NULL COLLATE NOCASE,
+    model_id TEXT NOT NULL COLLATE NOCASE,
+    deprecation_date INTEGER NOT NULL,
+    document TEXT NOT NULL
+);
+CREATE UNIQUE INDEX deprecation_snapshots_models ON deprecation_snapshots (provider, model_id, deprecation_date);
 """
 
 MIGRATIONS = (_VERSION_1, _VERSION_2)

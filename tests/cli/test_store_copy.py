@@ -14,6 +14,7 @@ from pymongo import MongoClient
 
 from llmbench.cli import store_copy
 from llmbench.cli.store_copy import Copy
+from llmbench.lifecycle import RECORDS, Record
 from llmbench.messages import Envelope
 from llmbench.secrets import Secret
 from llmbench.stores.base import PARTS, ErrorRollup, Store, StoreError, Verdict
@@ -21,6 +22,7 @@ from llmbench.stores.mongo import MongoStore
 from llmbench.stores.mongo_client import Address
 from llmbench.stores.sqlite import SQLiteStore
 from tests.cli.conftest import Program, Result
+from tests.stores.contract_lifecycle import entry, listing, run, snapshot, status
 from tests.stores.contract_models import full
 from tests.stores.documents import envelope, failure, model, moment, sample
 from tests.stores.mongod import Mongod
@@ -31,6 +33,7 @@ EVERYTHING = [
     *(envelope(failure(run_ts=moment(n), message=f"m{n}")) for n in range(5)),
 ]
 MODELS = [model(), full("gpt-4o"), model("GPT-4o"), model("llama-3", provider="groq")]
+RECORDED: list[Record] = [entry(), entry("o3", raw={"$a.b": 1}), run(), status(), status("o3"), snapshot()]
 OLDER = ErrorRollup(
     fingerprint="0" * 64,
     provider="groq",
@@ -64,6 +67,8 @@ async def filled(store: Store) -> None:
     for one in MODELS:
         assert await store.put_model(one) is None
     await store.put_rollup(OLDER)
+    assert all(verdict.status == "stored" for verdict in await store.put_records(RECORDED))
+    await store.put_listing(listing("gpt-4o", provider="groq"))
     await store.close()
 
 
@@ -73,7 +78,9 @@ async def contents(store: Store) -> list[Any]:
     try:
         outcomes = [item for part in PARTS for item in (await store.page(part, size=1000)).items]
         # Two spellings of a model are in no order.
-        return [outcomes, sorted(await store.models(), key=lambda one: one.model_id), await store.rollups()]
+        models = sorted(await store.models(), key=lambda one: one.model_id)
+        records = [await store.records(kind) for kind in RECORDS]
+        return [outcomes, models, await store.rollups(), records]
     finally:
         await store.close()
 
@@ -101,6 +108,10 @@ async def test_there_and_back(program: Program, variables: dict[str, str]) -> No
         "samples, not published": [3, 3, 0, 0, 3],
         "failures": [5, 5, 0, 0, 5],
         "counted errors": [2, 1, 1, 0, 2],
+        "listed models": [3, 3, 0, 0, 3],
+        "discoveries": [2, 2, 0, 0, 2],
+        "statuses of models": [2, 2, 0, 0, 2],
+        "deprecation snapshots": [1, 1, 0, 0, 1],
     }
     assert told(back) == told(there)
     assert there.err.startswith(f"copying from SQLite file {first} to MongoDB database ")
@@ -123,6 +134,10 @@ async def test_twice_adds_nothing(program: Program, variables: dict[str, str]) -
         ["samples, not published", "3", "0", "3", "0", "3"],
         ["failures", "5", "0", "5", "0", "5"],
         ["counted errors", "2", "0", "2", "0", "2"],
+        ["listed models", "3", "0", "3", "0", "3"],
+        ["discoveries", "2", "0", "2", "0", "2"],
+        ["statuses of models", "2", "0", "2", "0", "2"],
+        ["deprecation snapshots", "1", "0", "1", "0", "1"],
     ]
 
 
@@ -170,7 +185,10 @@ async def test_progress_is_shown(
     for store in (source, target):
         await store.close()
 
-    assert capsys.readouterr() == ("", "samples: 7 of 7\nsamples, not published: 3 of 3\nfailures: 5 of 5\n")
+    parts = ["samples: 7 of 7", "samples, not published: 3 of 3", "failures: 5 of 5"]
+    records = ["listed models: 3 of 3", "discoveries: 2 of 2"]
+    records += ["statuses of models: 2 of 2", "deprecation snapshots: 1 of 1"]
+    assert capsys.readouterr() == ("", "".join(f"{line}\n" for line in [*parts, *records]))
 
 
 async def test_a_target_that_is_used_meanwhile(program: Program, variables: dict[str, str]) -> None:
@@ -191,10 +209,34 @@ async def test_a_target_that_is_used_meanwhile(program: Program, variables: dict
     assert told(result)["samples"] == [7, 6, 0, 1, 8]
     assert told(result)["models"] == [4, 3, 1, 0, 4]
     assert f"refused: {other.outcome.id}: " in result.err
-    outcomes, models, _ = await contents(mongo(variables))
+    outcomes, models, *_ = await contents(mongo(variables))
     assert own in outcomes
     assert other in outcomes
     assert model(notes="its own") in models
+
+
+async def test_records_that_both_places_have(program: Program, variables: dict[str, str]) -> None:
+    """The newer status and the wider sight of a model hold, in either direction; another snapshot is refused."""
+    source = program.home / "source.db"
+    await filled(SQLiteStore(source))
+    newer: list[Record] = [status(computed_at=moment(9), last_updated=moment(9)), entry("O3", last_seen_at=moment(9))]
+    other = snapshot(snapshot_mean=1.0)
+    store = mongo(variables)
+    await store.open()
+    await store.put_records([*newer, status("o3", computed_at=moment(-9)), other])
+    await store.close()
+
+    result = program.run("store", "copy", source, "env:MONGODB_URI", "--json", env=variables)
+
+    assert result.code == 1
+    assert told(result)["statuses of models"] == [2, 0, 2, 0, 2]
+    assert told(result)["listed models"] == [3, 2, 1, 0, 3]
+    assert told(result)["deprecation snapshots"] == [1, 0, 0, 1, 1]
+    assert "refused: openai/gpt-4o-mini: " in result.err
+    [entries, _, statuses, snapshots] = (await contents(mongo(variables)))[3]
+    assert newer[1] in entries
+    assert [one.computed_at for one in statuses] == [moment(9), moment()]
+    assert snapshots == [other]
 
 
 async def test_documents_of_earlier_writers(program: Program, variables: dict[str, str]) -> None:
@@ -208,11 +250,16 @@ async def test_documents_of_earlier_writers(program: Program, variables: dict[st
             failed = {"provider": "groq", "model_name": "llama", "ts": moment() + timedelta(days=n)}
             database.errors_cloud.insert_one({**failed, "stage": "connect", "message": message})
 
+        named = {"provider": "groq", "model_id": "llama"}
+        database.provider_catalog.insert_one({**named, "raw": {"created": moment()}})
+        database.model_status.insert_one({**named, "status": "odd", "metrics": {"last_error": "long ago"}})
+
     target = program.home / "target.db"
     result = program.ok("store", "copy", "env:MONGODB_URI", target, "--json", env=variables)
 
     assert [told(result)[name][1] for name in ("samples", "failures", "counted errors")] == [3, 3, 0]
-    _, _, rollups = await contents(SQLiteStore(target))
+    assert [told(result)[name][1] for name in ("listed models", "statuses of models")] == [1, 1]
+    _, _, rollups, _ = await contents(SQLiteStore(target))
     assert [(one.count, one.sample_messages, len(one.fingerprint)) for one in rollups] == [
         (2, ["no"], 64),
         (1, ["never"], 64),

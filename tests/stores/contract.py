@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from llmbench.stores.base import Store
 from tests.stores.contract_figures import ErrorsContract, FiguresContract
+from tests.stores.contract_lifecycle import LifecycleContract
 from tests.stores.contract_models import ModelsContract
 from tests.stores.contract_outcomes import PutContract, RollupContract
 from tests.stores.contract_questions import HistoryContract, OutcomesContract
@@ -28,5 +29,6 @@ class StoreContract(
     FiguresContract,
     ModelsContract,
     TransferContract,
+    LifecycleContract,
 ):
     """The whole of it. A store that can't do a part, by its nature, takes the other parts as its bases."""

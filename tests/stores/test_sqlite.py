@@ -314,7 +314,8 @@ class TestPlace:
         """Damage inside the file is reported as such when it is met, not as a passing trouble."""
         await _closed_store(path)
         whole = _contents(path.parent)[path.name]
-        _write(path, whole[:4096] + b"\xff" * (len(whole) - 4096))
+        roots = slice(4096, 11 * 4096)  # where the tables of outcomes and their indexes begin
+        _write(path, whole[: roots.start] + b"\xff" * (roots.stop - roots.start) + whole[roots.stop :])
         store = SQLiteStore(path)
         await store.open()
 
