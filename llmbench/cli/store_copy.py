@@ -23,7 +23,7 @@ from llmbench.cli.exits import CommandError, ExitCode
 from llmbench.config import Config
 from llmbench.error_text import fingerprint
 from llmbench.messages import Envelope, Failure
-from llmbench.stores.base import PARTS, Part, Store, Verdict
+from llmbench.stores.base import PARTS, ErrorRollup, Part, Store, Verdict
 
 Place = Path | str
 """The path of an SQLite file, or the name of the variable that holds a MongoDB URI."""
@@ -109,9 +109,14 @@ class Copy:
         self._reasons = 0
 
     async def all(self) -> list[Copied]:
-        """Copy everything, failures before rollups: storing a failure counts it."""
-        totals = await self._source.counts()
-        found = [await self._models(), *[await self._part(part, totals[part]) for part in PARTS], await self._rollups()]
+        """Copy everything, failures before rollups: storing a failure counts it.
+
+        Rollups are read before failures are. One that is stored in the source meanwhile may miss this copy; had a
+        rollup told of it already, the copy that brings it would count it once more.
+        """
+        totals, rollups = await self._source.counts(), await self._source.rollups()
+        models, outcomes = await self._models(), [await self._part(part, totals[part]) for part in PARTS]
+        found = [models, *outcomes, await self._rollups(rollups)]
         if self._reasons > _REASONS:
             output.note(f"and {self._reasons - _REASONS} more were refused")
         return found
@@ -155,10 +160,10 @@ class Copy:
             if not verdict.acknowledged:
                 self._refused(verdict.id, verdict.reason or verdict.status)
 
-    async def _rollups(self) -> Copied:
+    async def _rollups(self, rollups: Sequence[ErrorRollup]) -> Copied:
         done = Copied(what="counted errors")
         known = {rollup.fingerprint for rollup in await self._target.rollups()}
-        for rollup in await self._source.rollups():
+        for rollup in rollups:
             if not rollup.fingerprint:
                 continue  # of an earlier writer, who had none: nothing could be added to it
             changed = await self._target.put_rollup(rollup)

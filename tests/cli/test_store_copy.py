@@ -16,7 +16,7 @@ from llmbench.cli import store_copy
 from llmbench.cli.store_copy import Copy
 from llmbench.messages import Envelope
 from llmbench.secrets import Secret
-from llmbench.stores.base import PARTS, ErrorRollup, Store, StoreError, Verdict
+from llmbench.stores.base import PARTS, ErrorRollup, Page, Part, Store, StoreError, Verdict
 from llmbench.stores.mongo import MongoStore
 from llmbench.stores.mongo_client import Address
 from llmbench.stores.sqlite import SQLiteStore
@@ -155,6 +155,38 @@ async def test_an_interrupted_copy_is_completed(tmp_path: Path) -> None:
     for store in (reading, failing, well):
         await store.close()
     assert await contents(SQLiteStore(target)) == await contents(SQLiteStore(source))
+
+
+class Busy(SQLiteStore):
+    """A store in which a run fails after the last page of failures was read."""
+
+    late: Envelope | None = None
+
+    async def page(self, part: Part, *, after: Any = None, size: int) -> Page:
+        found = await super().page(part, after=after, size=size)
+        if part == "failures" and found.next is None and self.late is not None:
+            late, self.late = self.late, None
+            await self.put([late])
+        return found
+
+
+async def test_a_source_that_is_used_meanwhile(tmp_path: Path) -> None:
+    """A failure that comes in between is counted once, by the copy that brings it."""
+    source, target = Busy(tmp_path / "source.db"), SQLiteStore(tmp_path / "target.db")
+    for store in (source, target):
+        await store.open()
+    await source.put([envelope(failure(run_ts=moment(0)))])
+    source.late = envelope(failure(run_ts=moment(1)))
+
+    await Copy(source, target).all()
+    [first] = await target.rollups()
+    await Copy(source, target).all()
+
+    assert first.count == 1
+    assert await target.counts() == await source.counts()
+    assert await target.rollups() == await source.rollups()
+    for store in (source, target):
+        await store.close()
 
 
 async def test_progress_is_shown(
