@@ -21,7 +21,7 @@ from llmbench.cli import output
 from llmbench.cli.context import load_config, mongo_address, opened, store_errors
 from llmbench.cli.exits import CommandError, ExitCode
 from llmbench.config import Config
-from llmbench.error_text import fingerprint
+from llmbench.error_text import fingerprint, visible
 from llmbench.messages import Envelope, Failure
 from llmbench.stores.base import PARTS, ErrorRollup, Part, Store, Verdict
 
@@ -176,7 +176,7 @@ class Copy:
     def _refused(self, name: str, reason: str) -> None:
         self._reasons += 1
         if self._reasons <= _REASONS:
-            output.note(f"refused: {name}: {reason}")
+            output.note(visible(f"refused: {name}: {reason}"))
 
     def _progress(self, done: Copied, total: int) -> None:
         now = time.monotonic()

@@ -251,6 +251,19 @@ async def test_documents_of_earlier_writers(program: Program, variables: dict[st
     ]
 
 
+def test_a_terminal_is_safe_from_names(program: Program, variables: dict[str, str]) -> None:
+    """Controls in the names of what is refused are shown as what they are."""
+    with MongoClient[dict[str, Any]](variables["MONGODB_URI"]) as client:
+        odd = {"_id": "k\x1b[2J", "provider": "groq", "model_name": "llama", "run_ts": moment()}
+        client[variables["MONGODB_DB"]].metrics_cloud_v2.insert_one({**odd, "misc": {"n": float("nan")}})
+
+    result = program.run("store", "copy", "env:MONGODB_URI", "target.db", env=variables)
+
+    assert result.code == 1
+    assert r"refused: k\x1b[2J: " in result.err
+    assert "\x1b" not in result.err
+
+
 def test_what_can_not_be_copied(program: Program, variables: dict[str, str]) -> None:
     """The same place twice, a place that is not there, two MongoDBs, a URI on the command line."""
     program.store()
