@@ -11,9 +11,10 @@ from pymongo.errors import DuplicateKeyError
 
 from llmbench.messages import Envelope
 from llmbench.stores.base import ErrorRollup, Page, Part, StoreError
+from llmbench.stores.canonical import in_milliseconds
 from llmbench.stores.mongo_client import Database, Document, Limits
 from llmbench.stores.mongo_counts import SAMPLE_MESSAGES, rollup_id
-from llmbench.stores.mongo_documents import failure_of, in_milliseconds, plain, sample_of
+from llmbench.stores.mongo_documents import failure_of, plain, sample_of
 from llmbench.stores.mongo_questions import rollup_of
 from llmbench.stores.mongo_schema import FAILURES, PROBES, ROLLUPS, SAMPLES
 

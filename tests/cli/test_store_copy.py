@@ -106,6 +106,26 @@ async def test_there_and_back(program: Program, variables: dict[str, str]) -> No
     assert there.err.startswith(f"copying from SQLite file {first} to MongoDB database ")
 
 
+async def test_there_and_home(program: Program, variables: dict[str, str]) -> None:
+    """MongoDB keeps milliseconds: what it gives back is what it came from all the same, and so is what it gave on."""
+    first, second = program.home / "first.db", program.home / "second.db"
+    store = SQLiteStore(first)
+    await store.open()
+    fine = moment() + timedelta(microseconds=123456)
+    await store.put([envelope(sample(run_ts=fine)), envelope(failure(run_ts=fine))])
+    await store.close()
+    before = await contents(SQLiteStore(first))
+
+    for source, target in ((first, "env:MONGODB_URI"), ("env:MONGODB_URI", second)):
+        program.ok("store", "copy", source, target, env=variables)
+    home = program.ok("store", "copy", "env:MONGODB_URI", first, "--json", env=variables)
+    along = program.ok("store", "copy", first, second, "--json", env=variables)
+
+    for result in (home, along):
+        assert [told(result)[name][2:4] for name in ("samples", "failures")] == [[1, 0], [1, 0]]
+    assert (await contents(SQLiteStore(first)))[0] == before[0]
+
+
 async def test_twice_adds_nothing(program: Program, variables: dict[str, str]) -> None:
     """Everything is recognised, and what is in the target does not change."""
     source = program.home / "source.db"
