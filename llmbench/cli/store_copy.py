@@ -66,6 +66,8 @@ def _check_places(source: Place, target: Place) -> None:
         )
     if isinstance(source, Path) and not source.exists():
         raise CommandError(f"FROM is '{source}', which does not exist: name an SQLite file of llmbench")
+    if isinstance(source, Path) and source.is_file() and not source.stat().st_size:
+        raise CommandError(f"FROM is '{source}', which is empty: name an SQLite file of llmbench")
     if isinstance(source, Path) and isinstance(target, Path) and target.exists() and source.samefile(target):
         raise CommandError(f"FROM and TO are the same file, '{source}': name another place to copy to")
 
@@ -142,7 +144,7 @@ class Copy:
         after = None
         while True:
             page = await self._source.page(part, after=after, size=_BATCH)
-            self._add(done, await self._target.put([_whole(item) for item in page.items]))
+            self._add(done, [*page.unreadable, *await self._target.put([_whole(item) for item in page.items])])
             self._progress(done, total)
             after = page.next
             if after is None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -177,6 +179,22 @@ async def test_an_interrupted_copy_is_completed(tmp_path: Path) -> None:
     assert await contents(SQLiteStore(target)) == await contents(SQLiteStore(source))
 
 
+async def test_a_row_that_can_not_be_read(program: Program) -> None:
+    """It is refused, by its id, and keeps nothing else back."""
+    source = program.home / "source.db"
+    await filled(SQLiteStore(source))
+    damaged = EVERYTHING[3].outcome.id
+    with closing(sqlite3.connect(source, isolation_level=None)) as connection:
+        connection.execute("UPDATE samples SET document = '{' WHERE id = ?", (damaged,))
+
+    result = program.run("store", "copy", source, "target.db", "--json")
+
+    assert result.code == 1
+    assert told(result)["samples"] == [7, 6, 0, 1, 6]
+    assert told(result)["failures"] == [5, 5, 0, 0, 5]
+    assert f"refused: {damaged}: " in result.err
+
+
 class Busy(SQLiteStore):
     """A store in which a run fails after the last page of failures was read."""
 
@@ -294,6 +312,9 @@ def test_what_can_not_be_copied(program: Program, variables: dict[str, str]) -> 
     absent = program.refused("store", "copy", "absent.db", "new.db")
     assert absent.startswith("FROM is 'absent.db', which does not exist")
     assert not (program.home / "new.db").exists()
+    (program.home / "empty.db").touch()
+    assert program.refused("store", "copy", "empty.db", "new.db").startswith("FROM is 'empty.db', which is empty")
+    assert not (program.home / "empty.db").stat().st_size
     both = program.refused("store", "copy", "env:MONGODB_URI", "env:MONGODB_URI", env=variables)
     assert "mongodump" in both
     uri = program.refused("store", "copy", "mongodb://me:hunter2@db/", "new.db")
