@@ -36,7 +36,12 @@ def clean(text: str, limit: int = MESSAGE_LIMIT) -> str:
     visible escapes such as ``\x1b``; a lone surrogate becomes U+FFFD; text that was cut ends in an ellipsis.
     Replace secrets before this, or the cut may leave the first half of one. Applied twice, it changes nothing more.
     """
-    return _cut(_cut(text, limit + 1).translate(_ESCAPED), limit)
+    return _cut(visible(_cut(text, limit + 1)), limit)
+
+
+def visible(text: str) -> str:
+    """Return foreign text on one line, whole, with its controls made visible as `clean` does."""
+    return text.translate(_ESCAPED)
 
 
 def _cut(text: str, limit: int) -> str:

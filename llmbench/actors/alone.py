@@ -40,11 +40,13 @@ class Alone:
     def begin(self, outcome_id: str, key: LeaseKey) -> None:
         self._runs[outcome_id] = (key, monotonic())
 
-    def end(self, message: Acknowledged | NotStored | Deferred) -> None:
-        """Take note of what became of a run, if it was one without a lease."""
+    def end(self, message: Acknowledged | NotStored | Deferred) -> bool:
+        """Take note of what became of a run, if it was one without a lease; say whether the store is to be told."""
         run = self._runs.pop(message.outcome_id, None)
-        if run is not None and isinstance(message, Acknowledged) and message.ok:
-            self._successes.append(run)
+        if run is None or not (isinstance(message, Acknowledged) and message.ok):
+            return False
+        self._successes.append(run)
+        return True
 
     def forget(self, outcome_id: str) -> None:
         """Take a run back that was not begun after all."""

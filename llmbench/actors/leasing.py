@@ -109,7 +109,8 @@ class Leasing:
 
     def settle(self, message: Acknowledged | NotStored | Deferred) -> None:
         """Take note of what became of a job. If its lease was lost, that is nobody's business any more."""
-        self._alone.end(message)
+        if self._alone.end(message):
+            self._woken.set()  # others may take the model until the store knows
         lease = self._held.pop(message.outcome_id, None)
         if lease is None:
             return
@@ -160,7 +161,7 @@ class Leasing:
             logger.warning("leases were not given back (%s): they run out after %g s", reason, self._sharing.term)
 
     async def _serve(self) -> None:
-        if not (self._wanted or self._ended or _CLAIMS in self._failing):
+        if not (self._wanted or self._ended or self._alone.measured() or _CLAIMS in self._failing):
             self._woken = anyio.Event()
             await self._woken.wait()
         try:

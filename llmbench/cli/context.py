@@ -16,6 +16,7 @@ from llmbench.catalog import reasons
 from llmbench.cli.exits import CommandError, ExitCode
 from llmbench.cli.waiting import open_patiently
 from llmbench.config import Config, ConfigError, ResolvedProvider, find, load
+from llmbench.error_text import visible
 from llmbench.messages import Model, Profile
 from llmbench.naming import fold
 from llmbench.providers.presets import RESPONSES_PREFIXES
@@ -193,7 +194,7 @@ def _reasons(provider: ResolvedProvider, model_id: str) -> bool:
 
 def unknown_model_error(error: UnknownModel) -> CommandError:
     """Return the sentence for a model that is not in the catalogue."""
-    hint = f": did you mean {error.provider}/{error.similar[0]}?" if error.similar else ""
+    hint = f": did you mean {error.provider}/{visible(error.similar[0])}?" if error.similar else ""
     return CommandError(
         f"{error.provider}/{error.model_id} is not in the catalogue{hint}; "
         f"llmbench models list --provider {error.provider} shows what is, llmbench models add adds it"

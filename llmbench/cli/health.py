@@ -11,6 +11,7 @@ from llmbench.cli.exits import ExitCode
 from llmbench.cli.models_common import age
 from llmbench.cli.results import since, spelled
 from llmbench.config import Config
+from llmbench.error_text import visible
 from llmbench.naming import fold, key_of
 from llmbench.reports.health import Health, ProviderHealth, health_of
 from llmbench.stores.base import Store
@@ -26,7 +27,7 @@ def run(options: argparse.Namespace) -> int:
     if not health.providers:
         output.note("no provider has a model to be measured, and no run is stored from this window; see config check")
     elif not health.healthy:
-        output.note(_complaint(health, options))
+        output.note(visible(_complaint(health, options)))
     return ExitCode.OK if health.healthy else ExitCode.UNHEALTHY
 
 

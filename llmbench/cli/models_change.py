@@ -23,6 +23,7 @@ from llmbench.cli.models_common import (
 from llmbench.config import Config
 from llmbench.config.check import check_text
 from llmbench.config.tables import CloudRegion, ModelId
+from llmbench.error_text import visible
 from llmbench.messages import Model
 from llmbench.naming import fold
 from llmbench.providers.presets import CLOUD_KINDS
@@ -179,4 +180,4 @@ def _tell(options: argparse.Namespace, model: Model, what: str) -> None:
     if options.json:
         output.json_line(model)
     else:
-        output.line(f"{model.provider}/{model.model_id} {what}")
+        output.line(visible(f"{model.provider}/{model.model_id} {what}"))

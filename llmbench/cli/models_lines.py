@@ -20,8 +20,9 @@ from llmbench.cli.models_common import check_profile, check_provider, finding_of
 from llmbench.config import Config
 from llmbench.config.check import check_text
 from llmbench.config.tables import ModelId
+from llmbench.error_text import visible
 from llmbench.messages import Model
-from llmbench.naming import fold
+from llmbench.naming import fold, key_of
 from llmbench.stores.base import ModelChanges, Store, UnknownModel
 
 Status = Literal["added", "exists", "replaced", "unchanged", "refused"]
@@ -59,9 +60,13 @@ class LineVerdict(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 
 
 async def export(config: Config, store: Store, options: argparse.Namespace) -> int:
-    """Write the rows, ordered by provider and id; fields that are not set are left out."""
+    """Write the rows, ordered by provider and id; fields that are not set are left out.
+
+    Of several spellings of a model the enabled one is first: an import takes the first and leaves out the others.
+    """
     await seed_catalogue(config, store)
-    models = await store.models(provider=options.provider)
+    found = await store.models(provider=options.provider)
+    models = sorted(found, key=lambda model: (key_of(model), not model.enabled))
     if not models and options.provider is not None:
         check_provider(config, options.provider)
     for model in models:
@@ -180,4 +185,4 @@ def _tell(options: argparse.Namespace, verdict: LineVerdict) -> None:
         return
     name = f" {verdict.provider or '?'}/{verdict.model_id}" if verdict.model_id else ""
     reason = f": {verdict.reason}" if verdict.reason else ""
-    output.line(f"line {verdict.line}:{name} {_TOLD[verdict.status]}{reason}")
+    output.line(visible(f"line {verdict.line}:{name} {_TOLD[verdict.status]}{reason}"))

@@ -21,10 +21,10 @@ from llmbench.cli import output
 from llmbench.cli.context import load_config, mongo_address, opened, store_errors
 from llmbench.cli.exits import CommandError, ExitCode
 from llmbench.config import Config
-from llmbench.error_text import fingerprint
+from llmbench.error_text import fingerprint, visible
 from llmbench.lifecycle import CatalogEntry, DeprecationSnapshot, DiscoveryRun, ModelStatus, Record
 from llmbench.messages import Envelope, Failure
-from llmbench.stores.base import PARTS, Part, Store, Verdict
+from llmbench.stores.base import PARTS, ErrorRollup, Part, Store, Verdict
 from llmbench.stores.records import record_key
 
 Place = Path | str
@@ -75,6 +75,8 @@ def _check_places(source: Place, target: Place) -> None:
         )
     if isinstance(source, Path) and not source.exists():
         raise CommandError(f"FROM is '{source}', which does not exist: name an SQLite file of llmbench")
+    if isinstance(source, Path) and source.is_file() and not source.stat().st_size:
+        raise CommandError(f"FROM is '{source}', which is empty: name an SQLite file of llmbench")
     if isinstance(source, Path) and isinstance(target, Path) and target.exists() and source.samefile(target):
         raise CommandError(f"FROM and TO are the same file, '{source}': name another place to copy to")
 
@@ -118,9 +120,14 @@ class Copy:
         self._reasons = 0
 
     async def all(self) -> list[Copied]:
-        """Copy everything, failures before rollups: storing a failure counts it."""
-        totals = await self._source.counts()
-        found = [await self._models(), *[await self._part(part, totals[part]) for part in PARTS], await self._rollups()]
+        """Copy everything, failures before rollups: storing a failure counts it.
+
+        Rollups are read before failures are. One that is stored in the source meanwhile may miss this copy; had a
+        rollup told of it already, the copy that brings it would count it once more.
+        """
+        totals, rollups = await self._source.counts(), await self._source.rollups()
+        models, outcomes = await self._models(), [await self._part(part, totals[part]) for part in PARTS]
+        found = [models, *outcomes, await self._rollups(rollups)]
         found += [await self._records(kind) for kind in _RECORDS]
         if self._reasons > _REASONS:
             output.note(f"and {self._reasons - _REASONS} more were refused")
@@ -147,7 +154,7 @@ class Copy:
         after = None
         while True:
             page = await self._source.page(part, after=after, size=_BATCH)
-            self._add(done, await self._target.put([_whole(item) for item in page.items]))
+            self._add(done, [*page.unreadable, *await self._target.put([_whole(item) for item in page.items])])
             self._progress(done, total)
             after = page.next
             if after is None:
@@ -165,10 +172,10 @@ class Copy:
             if not verdict.acknowledged:
                 self._refused(verdict.id, verdict.reason or verdict.status)
 
-    async def _rollups(self) -> Copied:
+    async def _rollups(self, rollups: Sequence[ErrorRollup]) -> Copied:
         done = Copied(what="counted errors")
         known = {rollup.fingerprint for rollup in await self._target.rollups()}
-        for rollup in await self._source.rollups():
+        for rollup in rollups:
             if not rollup.fingerprint:
                 continue  # of an earlier writer, who had none: nothing could be added to it
             changed = await self._target.put_rollup(rollup)
@@ -196,7 +203,7 @@ class Copy:
     def _refused(self, name: str, reason: str) -> None:
         self._reasons += 1
         if self._reasons <= _REASONS:
-            output.note(f"refused: {name}: {reason}")
+            output.note(visible(f"refused: {name}: {reason}"))
 
     def _progress(self, done: Copied, total: int) -> None:
         now = time.monotonic()

@@ -124,10 +124,14 @@ PARTS: tuple[Part, ...] = get_args(Part)
 
 
 class Page(msgspec.Struct, frozen=True):
-    """Some of a part's outcomes, and where the next ones begin: pass ``next`` on, None after the last page."""
+    """Some of a part's outcomes, and where the next ones begin: pass ``next`` on, None after the last page.
+
+    What is ``unreadable`` is not among the items, and does not keep them back.
+    """
 
     items: list[Envelope]
     next: Any
+    unreadable: list[Verdict] = []
 
 
 class ErrorQuery(msgspec.Struct, frozen=True, kw_only=True):

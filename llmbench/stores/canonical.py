@@ -19,6 +19,7 @@ from llmbench.messages import Failure, Model, Sample
 
 Document = Sample | Failure | Model | Record
 D = TypeVar("D", bound=Document)
+S = TypeVar("S", bound=msgspec.Struct)
 
 _encoder = msgspec.json.Encoder(order="deterministic")
 _decoders: dict[type, msgspec.json.Decoder[Any]] = {
@@ -30,6 +31,17 @@ _decoders: dict[type, msgspec.json.Decoder[Any]] = {
 def dates_of(kind: type[msgspec.Struct]) -> tuple[str, ...]:
     """Return the names of a Struct's fields that hold dates."""
     return tuple(field.name for field in msgspec.structs.fields(kind) if field.type in (datetime, datetime | None))
+
+
+def in_milliseconds(document: S) -> S:
+    """Return the document with its dates cut to what every store keeps: MongoDB has whole milliseconds."""
+    dates = ((name, getattr(document, name)) for name in dates_of(type(document)))
+    cut = {
+        name: value.replace(microsecond=value.microsecond // 1000 * 1000)
+        for name, value in dates
+        if isinstance(value, datetime)
+    }
+    return msgspec.structs.replace(document, **cut)
 
 
 class UnstorableError(ValueError):

@@ -57,7 +57,7 @@ class Withheld(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Unanswered(msgspec.Struct, frozen=True, kw_only=True):
-    """No lease, since the store could not judge this claim, though it has answered others. ``error`` says why."""
+    """No lease, since the store could not judge this claim, though it does answer. ``error`` says why."""
 
     key: LeaseKey
     error: str

@@ -21,9 +21,9 @@ from pymongo.errors import BulkWriteError, DuplicateKeyError
 from llmbench.messages import Model
 from llmbench.naming import Key, absent, fold, key_of
 from llmbench.stores.base import ModelChanges, ModelExists, StoreError, UnknownModel
-from llmbench.stores.canonical import canonical_form
+from llmbench.stores.canonical import canonical_form, in_milliseconds
 from llmbench.stores.mongo_client import Database, Document, Limits
-from llmbench.stores.mongo_documents import builtins_of, encoded, fields_of, in_milliseconds, model_of
+from llmbench.stores.mongo_documents import builtins_of, encoded, fields_of, model_of
 from llmbench.stores.mongo_schema import ANY_CASE, DUPLICATE_KEY, MODELS
 
 _NOT_DISABLED: dict[str, Any] = dict.fromkeys(

@@ -19,12 +19,11 @@ from bson.errors import BSONError
 from bson.objectid import ObjectId
 
 from llmbench.messages import Envelope, Failure, Model, Outcome, Sample
-from llmbench.stores.canonical import UnstorableError, canonical_form, canonical_json, dates_of
+from llmbench.stores.canonical import UnstorableError, canonical_form, canonical_json, in_milliseconds
 from llmbench.stores.mongo_client import Document
 from llmbench.stores.mongo_schema import FAILURES, PROBES, SAMPLES
 
 T = TypeVar("T", Sample, Failure, Model)
-S = TypeVar("S", bound=msgspec.Struct)
 
 UNCOUNTED = "uncounted"
 """A field of a failure that its rollup may not have counted yet; it goes away once it has."""
@@ -57,17 +56,6 @@ def form(item: Envelope) -> Form:
         document[UNCOUNTED] = True
         collection = FAILURES
     return Form(outcome, key, collection, canonical, encoded(document, canonical))
-
-
-def in_milliseconds(document: S) -> S:
-    """Return the document with its dates cut to what BSON keeps."""
-    dates = ((name, getattr(document, name)) for name in dates_of(type(document)))
-    cut = {
-        name: value.replace(microsecond=value.microsecond // 1000 * 1000)
-        for name, value in dates
-        if isinstance(value, datetime)
-    }
-    return msgspec.structs.replace(document, **cut)
 
 
 def builtins_of(document: msgspec.Struct) -> Document:

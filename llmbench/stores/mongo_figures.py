@@ -1,5 +1,7 @@
 """Counts and figures of many runs in MongoDB, taken from the indexes ``llmbench_figures`` and ``llmbench_errors``.
 
+For one provider or model the server may fetch its samples instead, which takes about as long.
+
 MongoDB 6.0 has no ``$percentile``, and its own would be an estimate: the server gathers each model's figures, and
 percentiles are taken here, as everywhere in llmbench.
 """

@@ -26,7 +26,7 @@ import anyio
 import pymongo
 from bson.objectid import ObjectId
 from pymongo import ReturnDocument, UpdateOne
-from pymongo.errors import DuplicateKeyError
+from pymongo.errors import DuplicateKeyError, OperationFailure
 
 from llmbench.ids import new_outcome_id
 from llmbench.stores.base import StoreError
@@ -79,12 +79,19 @@ class MongoLeases:
                 group.start_soon(one, number, claim)
         failed = [answer for answer in answers if isinstance(answer, StoreError)]
         if failed and len(failed) == len(claims):
-            raise failed[0]
+            await self._raise_unless_leases_are_to_blame(failed)
         return [
             Unanswered(key=claim.key, error=str(answer)) if isinstance(answer, StoreError) else answer
             for claim, answer in zip(claims, answers, strict=True)
             if answer is not None  # there is one for each: the task group has waited for them
         ]
+
+    async def _raise_unless_leases_are_to_blame(self, failed: Sequence[StoreError]) -> None:
+        """Raise if the server does not answer, or takes no other write from us either."""
+        for error in failed:
+            if not isinstance(error.__cause__, OperationFailure):
+                raise error
+        await self.note([])
 
     async def _claim(self, claim: Claim, fresh: timedelta) -> Granted | Withheld:
         database = self._database()

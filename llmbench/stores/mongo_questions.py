@@ -14,11 +14,11 @@ from typing import Any, NamedTuple
 import anyio.to_thread
 import msgspec
 
-from llmbench.messages import Outcome
+from llmbench.messages import Failure, Outcome, Sample
 from llmbench.naming import Key, fold, folded
 from llmbench.stores.base import ErrorRollup, ModelHistory, OutcomeQuery
 from llmbench.stores.mongo_client import Database, Document, Limits
-from llmbench.stores.mongo_documents import failure_of, plain, sample_of
+from llmbench.stores.mongo_documents import failure_of, fields_of, plain, sample_of
 from llmbench.stores.mongo_schema import FAILURES, PROBES, ROLLUPS, SAMPLES
 
 _OURS = ["local", "internal"]
@@ -153,9 +153,11 @@ async def _newest(
             ("run_ts", {"run_ts": {"$ne": None}} | _since("run_ts", query.since)),
             ("ts", {"run_ts": None} | _since("ts", query.since)),
         ]
+    fields = fields_of(Failure if earlier else Sample)
     found: list[Document] = []
     for date, condition in conditions:
-        cursor = collection.find({**match, **condition}, max_time_ms=limits.question_milliseconds).sort(date, -1)
+        cursor = collection.find({**match, **condition}, fields, max_time_ms=limits.question_milliseconds)
+        cursor = cursor.sort(date, -1)
         found += await cursor.limit(query.limit or 0).to_list(None)
     return found
 

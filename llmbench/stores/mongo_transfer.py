@@ -9,11 +9,12 @@ import anyio.to_thread
 import msgspec
 from pymongo.errors import DuplicateKeyError
 
-from llmbench.messages import Envelope
+from llmbench.messages import Envelope, Failure, Sample
 from llmbench.stores.base import ErrorRollup, Page, Part, StoreError
+from llmbench.stores.canonical import in_milliseconds
 from llmbench.stores.mongo_client import Database, Document, Limits
 from llmbench.stores.mongo_counts import SAMPLE_MESSAGES, rollup_id
-from llmbench.stores.mongo_documents import failure_of, in_milliseconds, plain, sample_of
+from llmbench.stores.mongo_documents import failure_of, fields_of, plain, sample_of
 from llmbench.stores.mongo_questions import rollup_of
 from llmbench.stores.mongo_schema import FAILURES, PROBES, ROLLUPS, SAMPLES
 
@@ -26,7 +27,8 @@ _ATTEMPTS = 50
 
 async def page(database: Database, limits: Limits, part: Part, after: Any, size: int) -> Page:
     """Return outcomes of a part in the order of their keys; see `llmbench.stores.base.Store.page`."""
-    cursor = database[_COLLECTIONS[part]].find({}, max_time_ms=limits.question_milliseconds).sort(_BY_KEY)
+    fields = fields_of(Failure if part == "failures" else Sample)
+    cursor = database[_COLLECTIONS[part]].find({}, fields, max_time_ms=limits.question_milliseconds).sort(_BY_KEY)
     if after is not None:
         # Not $gt, which leaves out the keys of other types than this one's; earlier writers may have had several.
         cursor = cursor.min([("_id", after)]).hint(_BY_KEY)

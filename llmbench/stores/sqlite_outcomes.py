@@ -12,14 +12,16 @@ import msgspec
 
 from llmbench.messages import Envelope, Failure, Outcome, Sample
 from llmbench.stores.base import ErrorRollup, ModelHistory, OutcomeQuery, StoreError, Verdict
-from llmbench.stores.canonical import UnstorableError, canonical_json
+from llmbench.stores.canonical import UnstorableError, canonical_json, in_milliseconds
 from llmbench.stores.sqlite_schema import transaction
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 SAMPLE_MESSAGES = 3
 
-_FIND = "SELECT digest FROM samples WHERE id = :id UNION ALL SELECT digest FROM failures WHERE id = :id"
+_FIND = """
+SELECT digest, 'samples' FROM samples WHERE id = :id UNION ALL SELECT digest, 'failures' FROM failures WHERE id = :id
+"""
 
 
 def _insert_into(table: str, *columns: str) -> str:
@@ -142,7 +144,8 @@ def _store(connection: sqlite3.Connection, row: _Row) -> Verdict:
     outcome = row.outcome
     found = connection.execute(_FIND, {"id": outcome.id}).fetchone()
     if found is not None:
-        return _verdict_on_repeat(outcome.id, same=found[0] == row.digest)
+        same = found[0] == row.digest or _same_in_milliseconds(connection, found[1], outcome)
+        return _verdict_on_repeat(outcome.id, same=same)
     try:
         connection.execute(_INSERT[type(outcome)], row.values)
     except OverflowError:  # raised while the values are bound, before anything ran
@@ -150,6 +153,16 @@ def _store(connection: sqlite3.Connection, row: _Row) -> Verdict:
     if isinstance(outcome, Failure):
         _count(connection, outcome)
     return Verdict(outcome.id, "stored")
+
+
+def _same_in_milliseconds(connection: sqlite3.Connection, table: str, outcome: Outcome) -> bool:
+    """Say whether an outcome is the stored one, but for microseconds: one of them may have been in MongoDB."""
+    sql = f"SELECT document FROM {table} WHERE id = ?"  # noqa: S608 - a name from above
+    (document,) = connection.execute(sql, (outcome.id,)).fetchone()
+    try:
+        return bool(in_milliseconds(_DECODERS[table].decode(document)) == in_milliseconds(outcome))
+    except msgspec.DecodeError:
+        return False
 
 
 def _verdict_on_repeat(outcome_id: str, *, same: bool) -> Verdict:

@@ -57,12 +57,13 @@ def summary(
 ) -> list[ModelSummary]:
     """Sum up the runs since then; see `llmbench.stores.base.Store.summary`."""
     with transaction(connection, "DEFERRED"):
-        found = [
+        # One after the other, or the figures of all models would be in memory at once.
+        found = (
             _summed_up(connection, values)
             for values in _models(connection, since)
             if _is(values["provider"], provider) and _is(values["model"], model)
-        ]
-    return summaries_of(runs for runs in found if runs.successes or runs.failures)
+        )
+        return summaries_of(runs for runs in found if runs.successes or runs.failures)
 
 
 def _is(name: str, wanted: str | None) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from llmbench.messages import Envelope
-from llmbench.stores.base import ErrorRollup, Page, Part
+from llmbench.stores.base import ErrorRollup, Page, Part, StoreError, Verdict
 from llmbench.stores.sqlite_outcomes import SAMPLE_MESSAGES, microseconds, read_outcome, read_rollup
 from llmbench.stores.sqlite_schema import transaction
 
@@ -44,10 +44,14 @@ def page(connection: sqlite3.Connection, part: Part, after: Any, size: int) -> P
         f"WHERE id > :after AND {condition} ORDER BY id LIMIT :size",
         {"after": "" if after is None else after, "size": size},
     ).fetchall()
-    items = [
-        Envelope(outcome=read_outcome(table, key, document), publish=bool(publish)) for key, document, publish in rows
-    ]
-    return Page(items, rows[-1][0] if len(rows) == size else None)
+    items: list[Envelope] = []
+    unreadable: list[Verdict] = []
+    for key, document, publish in rows:
+        try:
+            items.append(Envelope(outcome=read_outcome(table, key, document), publish=bool(publish)))
+        except StoreError as error:
+            unreadable.append(Verdict(key, "rejected", str(error)))
+    return Page(items, rows[-1][0] if len(rows) == size else None, unreadable)
 
 
 def counts(connection: sqlite3.Connection) -> dict[Part, int]:

@@ -299,6 +299,27 @@ class TestTheActor:
         assert 0 <= leases.noted[0].ago < LIMIT
         assert [(one.lease.key.model_id, one.result) for one in leases.ended] == [("own", "succeeded")]
 
+    async def test_what_went_on_alone_is_told_once_it_is_stored(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Though the store has been back for long then, and nothing else is to be asked of it."""
+        monkeypatch.setattr(module, "_RETRY_FIRST", 0.01)
+        leases = Scripted()
+        leases.away = StoreError("the store is away")
+        async with running(leases, term=0.05) as around:
+            alone = job()
+            around.leasing.want(alone)
+            assert isinstance(await around.answer(), LeaseGranted)
+            with around.bus.subscribe() as told:
+                leases.away = None
+                async for event in told:
+                    if isinstance(event, LaneState) and event.status == "ok":
+                        break
+            await anyio.wait_all_tasks_blocked()
+
+            around.leasing.settle(acknowledged(alone))
+            await leases.until(lambda: bool(leases.noted))
+
+        assert [one.key.model_id for one in leases.noted] == ["m"]
+
     async def test_a_runner_that_has_met_no_other_goes_on_with_everything(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:

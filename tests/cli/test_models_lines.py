@@ -7,10 +7,12 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import anyio
 import msgspec
 import pytest
 
 from llmbench.messages import Model
+from llmbench.stores.sqlite import SQLiteStore
 from tests.cli.conftest import SECONDS, Program, Result
 from tests.stores.contract_models import full
 from tests.stores.documents import model
@@ -70,6 +72,24 @@ def test_the_models_of_one_provider_are_exported(program: Program) -> None:
     assert program.ok("models", "export", "--provider", "GROQ").out == lines_of(model("llama", provider="groq"))
     assert program.ok("models", "export", "--provider", "together").out == ""
     assert program.refused("models", "export", "--provider", "groc").startswith("provider 'groc' is unknown")
+
+
+async def _put(program: Program, *models: Model) -> None:
+    store = SQLiteStore(program.database)
+    await store.open()
+    for one in models:
+        assert await store.put_model(one) is None
+    await store.close()
+
+
+def test_an_enabled_spelling_is_exported_first(program: Program) -> None:
+    """Earlier systems left a model in several spellings: what is measured is what an import of all of them enables."""
+    anyio.run(_put, program, full("GPT-4o"), model("gpt-4o"))
+    path = written(program, program.ok("models", "export").out)
+    program.database.unlink()
+
+    assert verdicts(program.ok("models", "import", "--json", path))[1]["status"] == "exists"
+    assert stored(program) == [model("gpt-4o")]
 
 
 # import
@@ -190,6 +210,20 @@ def test_rows_that_are_there_are_replaced(program: Program) -> None:
     assert verdicts(program.ok("models", "import", "--replace", "--json", path))[0]["status"] == "replaced"
     assert stored(program) == [msgspec.structs.replace(full("gpt-4o"), profile="reasoning", notes=None)]
     assert program.ok("models", "import", "--replace", path).lines() == ["line 1: openai/gpt-4o is as the line says"]
+
+
+def test_a_terminal_is_safe_from_lines(program: Program) -> None:
+    """Controls in a line, be it refused or taken, are shown as what they are."""
+    path = written(
+        program,
+        {"provider": "openai", "model_id": "o\x1b[2J\n3"},
+        {"provider": "gone\x1b[2J", "model_id": "o3", "enabled": False},
+    )
+
+    first, second = program.run("models", "import", path).lines()
+    assert first.startswith(r"line 1: openai/o\x1b[2J\n3 refused: ")
+    assert second == r"line 2: gone\x1b[2J/o3 added"
+    assert program.ok("models", "enable", "gone\x1b[2J/o3").lines() == [r"gone\x1b[2J/o3 enabled"]
 
 
 @pytest.mark.parametrize("name", ["absent.jsonl", "."])

@@ -56,3 +56,15 @@ def test_a_server_that_is_not_there(program: Program) -> None:
     assert sentence.startswith("MongoDB database 'llm-bench' at 127.0.0.1:9 can't be reached (")
     assert sentence.endswith("; start it, or correct MONGODB_URI")
     assert "hunter2" not in sentence
+
+
+def test_a_terminal_is_safe_from_providers(program: Program, variables: dict[str, str]) -> None:
+    """Controls in a name that somebody else stored are shown as what they are."""
+    with MongoClient[dict[str, Any]](variables["MONGODB_URI"]) as client:
+        named = {"provider": "gro\x1b[2Jq", "model_name": "llama"}
+        client[variables["MONGODB_DB"]].errors_cloud.insert_one({**named, "ts": datetime.now(UTC), "message": "boom"})
+
+    result = program.run("health", env=variables)
+
+    assert r"gro\x1b[2Jq (failing)" in result.err
+    assert "\x1b" not in result.out + result.err

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from llmbench.cli.store_copy import Copy
 from llmbench.lifecycle import RECORDS, Record
 from llmbench.messages import Envelope
 from llmbench.secrets import Secret
-from llmbench.stores.base import PARTS, ErrorRollup, Store, StoreError, Verdict
+from llmbench.stores.base import PARTS, ErrorRollup, Page, Part, Store, StoreError, Verdict
 from llmbench.stores.mongo import MongoStore
 from llmbench.stores.mongo_client import Address
 from llmbench.stores.sqlite import SQLiteStore
@@ -117,6 +119,26 @@ async def test_there_and_back(program: Program, variables: dict[str, str]) -> No
     assert there.err.startswith(f"copying from SQLite file {first} to MongoDB database ")
 
 
+async def test_there_and_home(program: Program, variables: dict[str, str]) -> None:
+    """MongoDB keeps milliseconds: what it gives back is what it came from all the same, and so is what it gave on."""
+    first, second = program.home / "first.db", program.home / "second.db"
+    store = SQLiteStore(first)
+    await store.open()
+    fine = moment() + timedelta(microseconds=123456)
+    await store.put([envelope(sample(run_ts=fine)), envelope(failure(run_ts=fine))])
+    await store.close()
+    before = await contents(SQLiteStore(first))
+
+    for source, target in ((first, "env:MONGODB_URI"), ("env:MONGODB_URI", second)):
+        program.ok("store", "copy", source, target, env=variables)
+    home = program.ok("store", "copy", "env:MONGODB_URI", first, "--json", env=variables)
+    along = program.ok("store", "copy", first, second, "--json", env=variables)
+
+    for result in (home, along):
+        assert [told(result)[name][2:4] for name in ("samples", "failures")] == [[1, 0], [1, 0]]
+    assert (await contents(SQLiteStore(first)))[0] == before[0]
+
+
 async def test_twice_adds_nothing(program: Program, variables: dict[str, str]) -> None:
     """Everything is recognised, and what is in the target does not change."""
     source = program.home / "source.db"
@@ -170,6 +192,54 @@ async def test_an_interrupted_copy_is_completed(tmp_path: Path) -> None:
     for store in (reading, failing, well):
         await store.close()
     assert await contents(SQLiteStore(target)) == await contents(SQLiteStore(source))
+
+
+async def test_a_row_that_can_not_be_read(program: Program) -> None:
+    """It is refused, by its id, and keeps nothing else back."""
+    source = program.home / "source.db"
+    await filled(SQLiteStore(source))
+    damaged = EVERYTHING[3].outcome.id
+    with closing(sqlite3.connect(source, isolation_level=None)) as connection:
+        connection.execute("UPDATE samples SET document = '{' WHERE id = ?", (damaged,))
+
+    result = program.run("store", "copy", source, "target.db", "--json")
+
+    assert result.code == 1
+    assert told(result)["samples"] == [7, 6, 0, 1, 6]
+    assert told(result)["failures"] == [5, 5, 0, 0, 5]
+    assert f"refused: {damaged}: " in result.err
+
+
+class Busy(SQLiteStore):
+    """A store in which a run fails after the last page of failures was read."""
+
+    late: Envelope | None = None
+
+    async def page(self, part: Part, *, after: Any = None, size: int) -> Page:
+        found = await super().page(part, after=after, size=size)
+        if part == "failures" and found.next is None and self.late is not None:
+            late, self.late = self.late, None
+            await self.put([late])
+        return found
+
+
+async def test_a_source_that_is_used_meanwhile(tmp_path: Path) -> None:
+    """A failure that comes in between is counted once, by the copy that brings it."""
+    source, target = Busy(tmp_path / "source.db"), SQLiteStore(tmp_path / "target.db")
+    for store in (source, target):
+        await store.open()
+    await source.put([envelope(failure(run_ts=moment(0)))])
+    source.late = envelope(failure(run_ts=moment(1)))
+
+    await Copy(source, target).all()
+    [first] = await target.rollups()
+    await Copy(source, target).all()
+
+    assert first.count == 1
+    assert await target.counts() == await source.counts()
+    assert await target.rollups() == await source.rollups()
+    for store in (source, target):
+        await store.close()
 
 
 async def test_progress_is_shown(
@@ -266,6 +336,19 @@ async def test_documents_of_earlier_writers(program: Program, variables: dict[st
     ]
 
 
+def test_a_terminal_is_safe_from_names(program: Program, variables: dict[str, str]) -> None:
+    """Controls in the names of what is refused are shown as what they are."""
+    with MongoClient[dict[str, Any]](variables["MONGODB_URI"]) as client:
+        odd = {"_id": "k\x1b[2J", "provider": "groq", "model_name": "llama", "run_ts": moment()}
+        client[variables["MONGODB_DB"]].metrics_cloud_v2.insert_one({**odd, "misc": {"n": float("nan")}})
+
+    result = program.run("store", "copy", "env:MONGODB_URI", "target.db", env=variables)
+
+    assert result.code == 1
+    assert r"refused: k\x1b[2J: " in result.err
+    assert "\x1b" not in result.err
+
+
 def test_what_can_not_be_copied(program: Program, variables: dict[str, str]) -> None:
     """The same place twice, a place that is not there, two MongoDBs, a URI on the command line."""
     program.store()
@@ -276,6 +359,9 @@ def test_what_can_not_be_copied(program: Program, variables: dict[str, str]) -> 
     absent = program.refused("store", "copy", "absent.db", "new.db")
     assert absent.startswith("FROM is 'absent.db', which does not exist")
     assert not (program.home / "new.db").exists()
+    (program.home / "empty.db").touch()
+    assert program.refused("store", "copy", "empty.db", "new.db").startswith("FROM is 'empty.db', which is empty")
+    assert not (program.home / "empty.db").stat().st_size
     both = program.refused("store", "copy", "env:MONGODB_URI", "env:MONGODB_URI", env=variables)
     assert "mongodump" in both
     uri = program.refused("store", "copy", "mongodb://me:hunter2@db/", "new.db")

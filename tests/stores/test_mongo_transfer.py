@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import anyio
@@ -11,10 +11,11 @@ import pytest
 from bson.objectid import ObjectId
 from pymongo import MongoClient
 
+from llmbench.stores.base import OutcomeQuery
 from llmbench.stores.mongo import MongoStore
 from llmbench.stores.mongo_client import Address
 from tests.stores.contract_transfer import everything, rollup
-from tests.stores.documents import envelope, failure, moment
+from tests.stores.documents import envelope, failure, moment, sample
 
 
 @pytest.fixture
@@ -74,3 +75,35 @@ async def test_what_others_keep_in_a_rollup_stays(
     assert await mongo.put_rollup(rollup(count=5)) is True
     [document] = collection.find()
     assert (document["verdict"], document["count"]) == ("known", 5)
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda store: store.page("samples", size=50),
+        lambda store: store.page("failures", size=50),
+        lambda store: store.outcomes(OutcomeQuery()),
+    ],
+)
+async def test_what_others_keep_in_an_outcome_is_not_fetched(
+    mongo: MongoStore,
+    client: MongoClient[dict[str, Any]],
+    emptied_address: Address,
+    ask: Callable[[MongoStore], Awaitable[Any]],
+) -> None:
+    """It may be large, and a page is in memory as a whole."""
+    await mongo.put([envelope(sample()), envelope(failure())])
+    database = client[emptied_address.database]
+    for collection in (database.metrics_cloud_v2, database.errors_cloud):
+        collection.update_one({}, {"$set": {"transcript": "x" * 1_000_000}})
+
+    database.command("profile", 2)
+    try:
+        await ask(mongo)
+    finally:
+        database.command("profile", 0)
+    answers = [one["responseLength"] for one in database["system.profile"].find({"op": "query"})]
+    database["system.profile"].drop()
+
+    assert answers
+    assert sum(answers) < 100_000

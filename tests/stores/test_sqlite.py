@@ -340,6 +340,27 @@ class TestMigration:
         assert connection_of(store).execute("PRAGMA user_version").fetchone() == (sqlite_schema.SCHEMA_VERSION,)
         await store.close()
 
+    async def test_a_file_of_version_1(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What is in it is there afterwards, and its failures are counted in the index that it lacked."""
+        runs = [make(run_ts=moment(n)) for n in range(5) for make in (sample, failure)]
+        with monkeypatch.context() as patch:
+            patch.setattr(sqlite_schema, "MIGRATIONS", sqlite_schema.MIGRATIONS[:1])
+            patch.setattr(sqlite_schema, "SCHEMA_VERSION", 1)
+            old = SQLiteStore(path)
+            await old.open()
+            await old.put(envelopes(*runs))
+            await old.close()
+
+        store = SQLiteStore(path)
+        await store.open()
+        kept, [group] = await store.outcomes(OutcomeQuery()), await store.error_groups(ErrorQuery())
+        again = await store.put(envelopes(*runs))
+        await store.close()
+
+        assert sorted(one.id for one in kept) == sorted(one.id for one in runs)
+        assert (group.count, group.newest) == (5, runs[-1])
+        assert {verdict.status for verdict in again} == {"duplicate"}
+
     async def test_step_that_fails_changes_nothing(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """If a step fails half way, the file stays at the version it had, without half a step in it."""
         await _closed_store(path)
