@@ -87,9 +87,9 @@ class MongoLeases:
         ]
 
     async def _raise_unless_leases_are_to_blame(self, failed: Sequence[StoreError]) -> None:
-        """Raise if the server does not answer, or takes no other write from us either."""
+        """Raise if the server does not answer in time, or takes no other write from us either."""
         for error in failed:
-            if not isinstance(error.__cause__, OperationFailure):
+            if not isinstance(error.__cause__, OperationFailure) or error.__cause__.timeout:
                 raise error
         await self.note([])
 

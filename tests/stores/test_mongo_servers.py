@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 from pymongo import MongoClient
 
+from llmbench.ids import new_outcome_id
 from llmbench.secrets import Secret
 from llmbench.stores.base import OutcomeQuery, StoreError, StoreUnusable
+from llmbench.stores.leases import Claim, LeaseKey
 from llmbench.stores.mongo import MongoStore
 from llmbench.stores.mongo_client import Address, Limits
 from llmbench.stores.mongo_findings import findings
@@ -69,6 +71,20 @@ async def test_a_server_that_does_not_tell_of_its_indexes(odd: Mongod) -> None:
             assert {state.status for state in await store.indexes()} == {"ok"}
         assert [one.status for one in await store.put(envelopes(sample()))] == ["stored"]
         await store.close()
+
+
+async def test_a_server_that_takes_too_long_to_lease(odd: Mongod) -> None:
+    """That is a failed call, whatever else the server would do in time: no lease is to blame."""
+    store = MongoStore(Address(uri=Secret(odd.uri), database="slow"))
+    await store.open()
+    claim = Claim(key=LeaseKey("openai", "o3"), outcome_id=new_outcome_id())
+    with (
+        MongoClient[dict[str, Any]](odd.uri) as client,
+        failing(client, "failCommand", failCommands=["findAndModify"], errorCode=50),
+        pytest.raises(StoreError, match="took too long"),
+    ):
+        await store.leases("here", 30.0).claim([claim], fresh=60.0)
+    await store.close()
 
 
 @pytest.mark.parametrize("options", ["", "?directConnection=true"])
