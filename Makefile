@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
+TIMED := tests/conformance tests/e2e tests/faults tests/measure tests/providers tests/cli/test_calibrate.py \
+         tests/simulator/test_timing.py
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test faults check lint format types imports bench figures clean
@@ -23,8 +25,9 @@ install: $(READY) ## make the environment in .venv
 demo: $(READY) ## benchmark every provider through the simulator, into llmbench-demo.db
 	@$(BIN)/llmbench demo
 
-test: $(READY) ## run the tests
-	@$(BIN)/python -m pytest
+test: $(READY) ## run the tests: two files at a time, but those in which time is measured alone
+	@$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile $(TIMED:%=--ignore=%)
+	@$(BIN)/python -m pytest $(TIMED)
 
 faults: $(READY) ## the fault tests, with far more kills than make test has
 	@$(BIN)/python -m pytest tests/faults tests/conformance --long
