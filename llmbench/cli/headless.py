@@ -121,7 +121,7 @@ def _plan(config: Config, runs: Runs, clocks: dict[Key, ModelClock], options: ar
         return Rotation(runs, clocks, fresh)
     by_key = {key_of(model): (model, profile) for model, profile in runs}
     now = datetime.now(UTC)
-    due = [key for key in by_key if due_at(key, clocks.get(key, ModelClock()), fresh) <= now]
+    due = [key for key in by_key if due_at(key, clocks.get(key, ModelClock()).as_of(now), fresh) <= now]
     return Batch([by_key[key] for key in stalest_first(due, clocks)], "scheduled", limit=options.limit)
 
 
