@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import sqlite3
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
@@ -34,6 +35,11 @@ _SHARED = (
     *("id", "run_ts", "provider", "model_name", "publish", "sample_role", "benchmark_profile_id", "runner_id"),
     *("digest", "document"),
 )
+NOT_KNOWN = math.inf
+"""What is in a column of `_FIGURES`, which can't be null, where the document has null: no figure is infinite."""
+
+_FIGURES = ("output_tokens", "tokens_per_second")
+
 _INSERT = {
     Sample: _insert_into(
         "samples",
@@ -147,6 +153,7 @@ def _row(item: Envelope) -> _Row | Verdict:
     digest = hashlib.sha256(document).digest()
     values = msgspec.structs.asdict(outcome)
     values.update(run_ts=microseconds(outcome.run_ts), publish=item.publish, digest=digest, document=document.decode())
+    values.update({name: NOT_KNOWN for name in _FIGURES if name in values and values[name] is None})
     return _Row(outcome, digest, values)
 
 

@@ -16,7 +16,7 @@ from llmbench.messages import Failure
 from llmbench.naming import fold
 from llmbench.stores.base import ErrorGroup, ErrorQuery, ModelSummary, ModelTally, StoreError
 from llmbench.stores.figures import Last, Runs, in_order, summaries_of, tallies_of
-from llmbench.stores.sqlite_outcomes import COUNTED, NAMED, measured_models, time_of, window
+from llmbench.stores.sqlite_outcomes import COUNTED, NAMED, NOT_KNOWN, measured_models, time_of, window
 from llmbench.stores.sqlite_schema import transaction
 
 _OF_MODEL = "WHERE model_name = :model AND provider = :provider AND run_ts >= :since AND run_ts < :end"
@@ -73,7 +73,7 @@ def _is(name: str, wanted: str | None) -> bool:
 def _summed_up(connection: sqlite3.Connection, values: dict[str, Any]) -> Runs:
     runs = _counted(connection, values)
     figures = connection.execute(_FIGURES, values).fetchall()
-    runs.speeds = [speed for speed, _first in figures]
+    runs.speeds = [speed for speed, _first in figures if speed != NOT_KNOWN]
     runs.first_tokens = [first for _speed, first in figures if first is not None]
     return runs
 

@@ -15,6 +15,7 @@ from pymongo.database import Database
 
 from llmbench.messages import Failure, Sample
 from llmbench.stores.base import PARTS, ModelExists, OutcomeQuery
+from llmbench.stores.canonical import canonical_form
 from llmbench.stores.mongo import MongoStore
 from llmbench.stores.mongo_client import Address
 from tests.stores.contract_transfer import everything
@@ -118,6 +119,8 @@ async def test_an_earlier_failure_is_read(store: MongoStore, raw: Raw) -> None:
         {"run_ts": None, "gen_ts": None},
         {"gen_ts": "yesterday"},
         {"provider": 7, "model_name": None},
+        {"tokens_per_second": float("nan"), "times_between_tokens": [float("inf")], "misc": {"cost": float("nan")}},
+        {"tokens_per_second": Decimal128("NaN"), "cost_usd": float("inf"), "time_to_first_token": "0.5"},
         {"output_tokens": "many", "generate_time": None, "times_between_tokens": [None]},
         {"sample_role": "nightly", "clock": 3, "misc": "none"},
         {"warnings": "a text", "cost_usd": "0.5", "region": ["eu"]},
@@ -133,6 +136,7 @@ async def test_whatever_a_sample_holds_it_is_read(store: MongoStore, raw: Raw, o
 
     assert len(found) == 3
     assert all(one.run_ts.tzinfo is not None for one in found)
+    assert all(canonical_form(one)[1] == one for one in found)
     assert len(await store.outcomes(OutcomeQuery())) <= 1
 
 
