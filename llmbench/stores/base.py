@@ -216,6 +216,10 @@ class Store(Protocol):
         """Return the catalogue, ordered by provider, then model id."""
         ...
 
+    async def unreadable_models(self) -> list[str]:
+        """Return what a person needs to find rows of the catalogue that name no model; `models` leaves them out."""
+        ...
+
     async def model(self, provider: str, model_id: str) -> Model:
         """Return one model, id compared without regard to case. Raises `UnknownModel`."""
         ...

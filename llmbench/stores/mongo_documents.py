@@ -141,10 +141,10 @@ def failure_of(document: Mapping[str, Any]) -> Failure:
 
 
 def model_of(document: Mapping[str, Any]) -> Model | None:
-    """Return a row of the catalogue, None if it names no model."""
-    if not all(isinstance(document.get(name), str) for name in ("provider", "model_id")):
+    """Return a row of the catalogue, None if it names no model. Only true is enabled, as for the unique index."""
+    if not all(isinstance(document.get(name), str) and document[name] for name in ("provider", "model_id")):
         return None
-    return _read(document, Model)
+    return _read({**document, "enabled": document.get("enabled") is True}, Model)
 
 
 def _read(document: Mapping[str, Any], kind: type[T]) -> T:

@@ -219,6 +219,28 @@ class TestModels:
         with pytest.raises(ModelExists):
             await store.add_model(model("GPT-4o"))
 
+    async def test_rows_that_name_no_model_are_told(self, store: MongoStore, raw: Raw, row: dict[str, Any]) -> None:
+        """Their keys are, for whoever has to find them."""
+        raw.models.delete_many({"comment": "names no model"})
+        raw.models.insert_many([{"_id": 7, "model_id": 42}, {"_id": "b", "provider": "", "model_id": "o3"}])
+
+        assert await store.unreadable_models() == ["7", "'b'"]
+        assert [one.model_id for one in await store.models()] == ["gpt-4o"]
+
+    @pytest.mark.parametrize("value", ["true", 1, 1.0, None])
+    async def test_only_true_is_enabled(self, store: MongoStore, raw: Raw, value: Any) -> None:
+        """A row is shown as it is measured, as its index takes it, and can be enabled."""
+        raw.models.insert_one({"provider": "openai", "model_id": "o3", "enabled": value})
+
+        [shown] = await store.models()
+        [disabled] = await store.models(enabled=False)
+        assert (shown.enabled, disabled.enabled, await store.models(enabled=True)) == (False, False, [])
+        assert (await store.model("openai", "o3")).enabled is False
+
+        await store.enable_model("openai", "o3")
+        [measured] = await store.models(enabled=True)
+        assert measured.enabled is True
+
     async def test_changes_set_single_fields(self, store: MongoStore, raw: Raw, row: dict[str, Any]) -> None:
         """Disabling, changing and enabling leave everything else as it was, unknown fields and gaps included."""
         await store.disable_model("openai", "gpt-4o", reason="gone", by="operator", at=moment())
