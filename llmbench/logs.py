@@ -39,7 +39,8 @@ def describe_run(outcome: Outcome) -> str:
     first = outcome.time_to_first_token
     ttft = f"TTFT {first * 1000:.0f} ms" if first is not None else "no visible text"
     coarse = "  coarse" if outcome.resolution == "coarse" else ""
-    speed = f"{outcome.tokens_per_second:.1f} tok/s  {outcome.output_tokens} tokens"
+    known = outcome.tokens_per_second is not None
+    speed = f"{outcome.tokens_per_second:.1f} tok/s  {outcome.output_tokens} tokens" if known else "unknown speed"
     return f"{name}  {outcome.outcome}  {ttft}  {speed}{coarse}"
 
 

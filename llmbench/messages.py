@@ -66,7 +66,7 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One successful run, as stored (`metrics_cloud_v2`, or `metrics_cloud_probe` if not `publish`).
 
     Fields without a default are always present, null where nothing was measured; the others are left out when
-    they are not known.
+    they are not known. Of runs that llmbench measured ``output_tokens`` and ``tokens_per_second`` are always known.
     """
 
     id: str = msgspec.field(name="_id")
@@ -76,9 +76,9 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     model_name: str
     temperature: float | None
     requested_tokens: int
-    output_tokens: int
+    output_tokens: int | None
     generate_time: float
-    tokens_per_second: float
+    tokens_per_second: float | None
     time_to_first_token: float | None
     times_between_tokens: list[float]
     misc: dict[str, Any]

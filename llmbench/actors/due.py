@@ -16,6 +16,7 @@ from llmbench.errors import severity
 from llmbench.messages import Acknowledged
 from llmbench.naming import Key
 from llmbench.stores.base import ModelHistory
+from llmbench.stores.counted import CLOCKS
 
 _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 _TRANSIENT_FIRST = timedelta(minutes=5)
@@ -55,6 +56,15 @@ class ModelClock(msgspec.Struct, frozen=True, kw_only=True):
             last_failure_kind=result.error_kind,
             retry_after=result.retry_after,
         )
+
+    def as_of(self, now: datetime) -> ModelClock:
+        """Return the clock without what is said to be in the future: a wall clock was wrong, or was set back."""
+        end = now + CLOCKS
+        if self.last_failure is not None and self.last_failure > end:
+            return msgspec.structs.replace(self, last_failure=None).as_of(now)
+        if self.last_success is not None and self.last_success > end:
+            return msgspec.structs.replace(self, last_success=None)
+        return self
 
     def after_refusal(self, at: datetime) -> ModelClock:
         """Return the clock after a run at ``at`` that the store refused: not fresh, yet not due at once."""

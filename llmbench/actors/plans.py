@@ -90,7 +90,7 @@ class Rotation:
     def next_job(self, provider: str, now: datetime) -> Job | None:
         waiting = (key for key in self._models if key[0] == fold(provider))
         busy = self._in_flight.keys()
-        due = [key for key in waiting if key not in busy and self._due_at(key) <= now]
+        due = [key for key in waiting if key not in busy and self._due_at(key, now) <= now]
         if not due:
             return None
         key = stalest_first(due, self._clocks)[0]
@@ -101,8 +101,8 @@ class Rotation:
         self._handed_out[job.outcome_id] = now
         return job
 
-    def _due_at(self, key: Key) -> datetime:
-        at = due_at(key, self._clocks.get(key, ModelClock()), self._fresh)
+    def _due_at(self, key: Key, now: datetime) -> datetime:
+        at = due_at(key, self._clocks.get(key, ModelClock()).as_of(now), self._fresh)
         return max(at, self._elsewhere.get(key, at))
 
     def apply(self, message: SchedulerMessage) -> None:
@@ -124,11 +124,13 @@ class Rotation:
 
     def next_due(self, now: datetime) -> datetime | None:
         busy = self._in_flight.keys()
-        return min((at for key in self._models if key not in busy and (at := self._due_at(key)) > now), default=None)
+        return min(
+            (at for key in self._models if key not in busy and (at := self._due_at(key, now)) > now), default=None
+        )
 
     def due_count(self, now: datetime) -> int:
         """How many models are due now, in flight or not."""
-        return sum(self._due_at(key) <= now for key in self._models)
+        return sum(self._due_at(key, now) <= now for key in self._models)
 
 
 class Batch:

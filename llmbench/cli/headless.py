@@ -48,6 +48,8 @@ there is nothing to measure: the catalogue has no enabled model of {providers}
   or list them in config.toml:  models = ["…"] under [providers.PROVIDER]"""
 
 Runs = list[tuple[Model, Profile]]
+_NAMED_AT_MOST = 10
+
 Refresh = Callable[[], Awaitable[None]]
 
 
@@ -72,6 +74,7 @@ async def _measure(
             runs = await _runs(config, store, providers)
             sharing = _sharing(config, store)
             past = await _past(store, sharing)
+            await _warn_of_unreadable(store)
         if not runs:
             raise CommandError(_HOW_TO_FILL.format(providers=", ".join(settings.name for settings in providers)))
         await warm_up(working)
@@ -108,6 +111,14 @@ async def _runs(config: Config, store: Store, providers: list[ResolvedProvider])
     return [(model, _profile(config, model)) for model in enabled if model.provider in wanted]
 
 
+async def _warn_of_unreadable(store: Store) -> None:
+    if unreadable := await store.unreadable_models():
+        named = ", ".join(unreadable[:_NAMED_AT_MOST]) + (", …" if len(unreadable) > _NAMED_AT_MOST else "")
+        logger.warning(
+            "%d rows of the catalogue name no provider or no model_id and are not measured: %s", len(unreadable), named
+        )
+
+
 def _profile(config: Config, model: Model) -> Profile:
     try:
         return profile_for(config, model)
@@ -121,7 +132,7 @@ def _plan(config: Config, runs: Runs, clocks: dict[Key, ModelClock], options: ar
         return Rotation(runs, clocks, fresh)
     by_key = {key_of(model): (model, profile) for model, profile in runs}
     now = datetime.now(UTC)
-    due = [key for key in by_key if due_at(key, clocks.get(key, ModelClock()), fresh) <= now]
+    due = [key for key in by_key if due_at(key, clocks.get(key, ModelClock()).as_of(now), fresh) <= now]
     return Batch([by_key[key] for key in stalest_first(due, clocks)], "scheduled", limit=options.limit)
 
 

@@ -69,7 +69,7 @@ def _row(outcome: Outcome) -> tuple[str, ...]:
         outcome.outcome,
         output.milliseconds(outcome.time_to_first_token),
         output.number(outcome.tokens_per_second),
-        str(outcome.output_tokens),
+        output.number(outcome.output_tokens, 0),
         ", ".join(_flags(outcome)),
     )
 

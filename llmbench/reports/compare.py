@@ -86,13 +86,14 @@ def _result(provider: str, model: str, outcomes: Sequence[Outcome]) -> ModelResu
     samples = [outcome for outcome in outcomes if isinstance(outcome, Sample)]
     kinds = [outcome.error_kind for outcome in outcomes if isinstance(outcome, Failure)]
     first = [sample.time_to_first_token for sample in samples if sample.time_to_first_token is not None]
+    speeds = [sample.tokens_per_second for sample in samples if sample.tokens_per_second is not None]
     return ModelResult(
         provider=provider,
         model=model,
         runs=len(outcomes),
         failed=len(kinds),
         time_to_first_token=median_with_interval(first),
-        tokens_per_second=median_with_interval([sample.tokens_per_second for sample in samples]),
+        tokens_per_second=median_with_interval(speeds),
         coarse=sum(sample.resolution == "coarse" for sample in samples),
         failures={kind: kinds.count(kind) for kind in dict.fromkeys(kinds)},
         budget_exhausted=sum(sample.outcome == "budget_exhausted" for sample in samples),

@@ -3,6 +3,8 @@
 `put` is idempotent by id: the same outcome twice is stored once and answered `duplicate`; the same id with other
 content is a `conflict` and changes nothing. An outcome counts as stored only once it would survive a crash of the
 machine. Items of a batch are isolated: one bad item never keeps the others out.
+
+Every question about outcomes is answered from the same ones, those that count: see `llmbench.stores.counted`.
 """
 
 from __future__ import annotations
@@ -212,6 +214,10 @@ class Store(Protocol):
 
     async def models(self, *, provider: str | None = None, enabled: bool | None = None) -> list[Model]:
         """Return the catalogue, ordered by provider, then model id."""
+        ...
+
+    async def unreadable_models(self) -> list[str]:
+        """Return what a person needs to find rows of the catalogue that name no model; `models` leaves them out."""
         ...
 
     async def model(self, provider: str, model_id: str) -> Model:

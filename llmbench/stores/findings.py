@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from datetime import datetime
 from typing import Literal
 
 import msgspec
@@ -19,6 +21,42 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     state: State
     told: str
     advice: str | None = None
+
+
+class LeftOut(msgspec.Struct, frozen=True, kw_only=True):
+    """How many outcomes of a collection or table count in no answer, and why; see `llmbench.stores.counted`.
+
+    ``newest`` is the latest date in the future, ``runner`` who wrote it.
+    """
+
+    of: str
+    unnamed: int
+    undated: int
+    future: int
+    newest: datetime | None = None
+    runner: str | None = None
+
+
+def answers(found: Iterable[LeftOut]) -> list[Finding]:
+    """Return what is to be said of outcomes that count nowhere."""
+    told = [finding for one in found for finding in _answers(one)]
+    return told or [ok("answers", "every outcome names a model and has a date that is not in the future")]
+
+
+def _answers(one: LeftOut) -> list[Finding]:
+    check = f"answers from {one.of}"
+    lacking = {"no provider or no model": one.unnamed, "no date (run_ts)": one.undated}
+    told = [
+        warn(check, f"{count} with {what}, which count in no answer", "nothing, or complete or delete them by hand")
+        for what, count in lacking.items()
+        if count
+    ]
+    if one.future:
+        until = f", up to {one.newest:%Y-%m-%d %H:%M} UTC" if one.newest else ""
+        by = f" by runner {one.runner!r}" if one.runner else ""
+        advice = "correct that machine's clock; such rows count once their time has come, unless they are deleted"
+        told.append(warn(check, f"{one.future} dated in the future{until}{by}, which count in no answer", advice))
+    return told
 
 
 def ok(check: str, told: str) -> Finding:

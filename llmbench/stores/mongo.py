@@ -205,6 +205,11 @@ class MongoStore:
         with store_errors(self._address):
             return await mongo_catalog.models(database, self._limits, provider, enabled)
 
+    async def unreadable_models(self) -> list[str]:
+        database = self._database()
+        with store_errors(self._address):
+            return await mongo_catalog.unreadable(database, self._limits)
+
     async def model(self, provider: str, model_id: str) -> Model:
         database = self._database()
         with store_errors(self._address):

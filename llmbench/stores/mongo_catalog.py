@@ -25,10 +25,14 @@ from llmbench.stores.canonical import canonical_form, in_milliseconds
 from llmbench.stores.mongo_client import Database, Document, Limits
 from llmbench.stores.mongo_documents import builtins_of, encoded, fields_of, model_of
 from llmbench.stores.mongo_schema import ANY_CASE, DUPLICATE_KEY, MODELS
+from llmbench.stores.mongo_windows import NAME
 
 _NOT_DISABLED: dict[str, Any] = dict.fromkeys(
     ("disabled_reason", "disabled_at", "disabled_by", "disabled_class", "recheck_after")
 )
+UNREADABLE: Document = {"$nor": [{"provider": NAME, "model_id": NAME}]}
+"""The condition on documents that name no model; `model_of` says the same."""
+
 _ATTEMPTS = 10
 """So often may another program change the same row in between."""
 
@@ -51,6 +55,12 @@ def _read(documents: Iterable[Document], provider: str | None) -> list[Model]:
     if provider is not None:
         found = [model for model in found if fold(model.provider) == fold(provider)]
     return sorted(found, key=key_of)
+
+
+async def unreadable(database: Database, limits: Limits) -> list[str]:
+    """Return the keys of documents that name no model."""
+    found = database[MODELS].find(UNREADABLE, ["_id"], max_time_ms=limits.question_milliseconds).sort("_id", 1)
+    return [repr(document["_id"]) for document in await found.to_list(None)]
 
 
 async def model(database: Database, limits: Limits, provider: str, model_id: str) -> Model:

@@ -8,7 +8,8 @@ value that says "not known", by `_UNKNOWN`.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -20,6 +21,7 @@ from bson.objectid import ObjectId
 
 from llmbench.messages import Envelope, Failure, Model, Outcome, Sample
 from llmbench.stores.canonical import UnstorableError, canonical_form, canonical_json, in_milliseconds
+from llmbench.stores.counted import UNDATED
 from llmbench.stores.mongo_client import Document
 from llmbench.stores.mongo_schema import FAILURES, PROBES, SAMPLES
 
@@ -28,6 +30,7 @@ T = TypeVar("T", Sample, Failure, Model)
 UNCOUNTED = "uncounted"
 """A field of a failure that its rollup may not have counted yet; it goes away once it has."""
 
+_NUMBERS = (int, float, int | None, float | None)
 _MAX_BYTES = 16 * 1024 * 1024
 _MAX_DEPTH = 150
 """The server refuses a whole batch for one document nested deeper than 200, some of which are its own."""
@@ -105,7 +108,7 @@ def same_content(sent: Form, stored: Mapping[str, Any], collection: str) -> bool
 
 
 def plain(value: Any) -> Any:
-    """Return a value as BSON decoded it, in the types of JSON and dates in aware UTC."""
+    """Return a value as BSON decoded it, in the types of JSON, None for NaN and infinity, and dates in aware UTC."""
     if isinstance(value, dict):
         return {str(key): plain(inner) for key, inner in value.items()}
     if isinstance(value, list):
@@ -114,14 +117,16 @@ def plain(value: Any) -> Any:
 
 
 def _plain_scalar(value: Any) -> Any:
-    if value is None or isinstance(value, str | float | bool):
+    if value is None or isinstance(value, str | bool):
         return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
     if isinstance(value, datetime):
         return value if value.tzinfo else value.replace(tzinfo=UTC)
     if isinstance(value, int):
         return int(value)  # bson's Int64 is a class of its own
     if isinstance(value, Decimal128):
-        return float(value.to_decimal())
+        return _plain_scalar(float(value.to_decimal()))
     return str(value)
 
 
@@ -136,18 +141,26 @@ def failure_of(document: Mapping[str, Any]) -> Failure:
 
 
 def model_of(document: Mapping[str, Any]) -> Model | None:
-    """Return a row of the catalogue, None if it names no model."""
-    if not all(isinstance(document.get(name), str) for name in ("provider", "model_id")):
+    """Return a row of the catalogue, None if it names no model. Only true is enabled, as for the unique index."""
+    if not all(isinstance(document.get(name), str) and document[name] for name in ("provider", "model_id")):
         return None
-    return _read(document, Model)
+    return _read({**document, "enabled": document.get("enabled") is True}, Model)
 
 
 def _read(document: Mapping[str, Any], kind: type[T]) -> T:
     values: Document = {**plain(document), "_id": str(document.get("_id"))}
+    if dates := [name for name in ("run_ts", "ts") if name in kind.__struct_fields__]:
+        values["run_ts"] = _when(values, dates)
     try:
         return msgspec.convert(values, kind)
     except msgspec.ValidationError:
         return _read_leniently(values, document.get("_id"), kind)
+
+
+def _when(values: Document, names: Iterable[str]) -> datetime:
+    """Return the first of these dates that is given, if it is a date, as windows see it (`mongo_windows`)."""
+    given = next((values[name] for name in names if values.get(name) is not None), None)
+    return given if isinstance(given, datetime) else UNDATED
 
 
 def _read_leniently(values: Document, key: Any, kind: type[T]) -> T:
@@ -164,9 +177,11 @@ def _read_leniently(values: Document, key: Any, kind: type[T]) -> T:
 
 
 def converted(value: Any, annotation: Any) -> Any:
-    """Return the value in a field's type, None if it can't be in it."""
+    """Return the value in a field's type, None if it can't be in it. Text is no number, as for `mongo_figures`."""
     if isinstance(value, datetime) and annotation == (str | None):
         return value.isoformat()
+    if isinstance(value, str | bool) and annotation in _NUMBERS:
+        return None
     try:
         converted = msgspec.convert(value, annotation, strict=False)
     except msgspec.ValidationError:
@@ -176,21 +191,25 @@ def converted(value: Any, annotation: Any) -> Any:
     return converted
 
 
-def _either(*names: str) -> Callable[[Document], Any]:
-    return lambda read: next(read[name] for name in (*names, "made") if name in read)
+def _made(read: Document) -> Any:
+    return read["made"]
+
+
+def _told(read: Document) -> Any:
+    """Return when it was, or else when the document was made."""
+    return read["made"] if read["run_ts"] == UNDATED else read["run_ts"]
 
 
 _UNKNOWN: dict[type, dict[str, Any]] = {
     Sample: {
-        "run_ts": _either("gen_ts"),
-        "gen_ts": _either("run_ts"),
+        "gen_ts": _told,
         "provider": "",
         "model_name": "",
         "temperature": None,
         "requested_tokens": 0,
-        "output_tokens": 0,
+        "output_tokens": None,
         "generate_time": 0.0,
-        "tokens_per_second": 0.0,
+        "tokens_per_second": None,
         "time_to_first_token": None,
         "times_between_tokens": lambda _: [],
         "misc": lambda _: {},
@@ -217,7 +236,7 @@ _UNKNOWN: dict[type, dict[str, Any]] = {
     Failure: {
         "provider": "",
         "model_name": "",
-        "ts": _either("run_ts"),
+        "ts": _told,
         "stage": "generate",
         "message": "",
         "error_kind": "unknown",
@@ -228,7 +247,6 @@ _UNKNOWN: dict[type, dict[str, Any]] = {
         "fingerprint": "",
         "advice": "",
         "outcome": "failed",
-        "run_ts": _either("ts"),
         "benchmark_profile_id": "unknown",
         "protocol_version": 0,
         "sample_role": "scheduled",
@@ -237,7 +255,7 @@ _UNKNOWN: dict[type, dict[str, Any]] = {
         "endpoint": "unknown",
         "partial": lambda _: {},
     },
-    Model: {"enabled": False, "deprecated": False, "created_at": _either()},
+    Model: {"enabled": False, "deprecated": False, "created_at": _made},
 }
 """What an earlier document is taken to say where it says nothing: a value, or how to find one. Its gaps are not to be
 trusted in a ranking, so it is ``coarse``; it was scheduled, since nothing else ran then."""

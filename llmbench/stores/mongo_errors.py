@@ -8,7 +8,7 @@ no index tells a field that is null from one that is missing.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -16,11 +16,13 @@ import msgspec
 from llmbench.messages import Failure
 from llmbench.naming import fold
 from llmbench.stores.base import ErrorGroup, ErrorQuery
+from llmbench.stores.counted import UNDATED
 from llmbench.stores.figures import in_order
 from llmbench.stores.mongo_client import Database, Document, Limits
 from llmbench.stores.mongo_documents import failure_of
-from llmbench.stores.mongo_questions import LONG_AGO, providers_in
+from llmbench.stores.mongo_questions import providers_in
 from llmbench.stores.mongo_schema import FAILURES
+from llmbench.stores.mongo_windows import NAME, NAMED, Window, windows
 
 _FIELDS = {
     "provider": ("provider",),
@@ -31,23 +33,14 @@ _FIELDS = {
 _AT_ONCE = 1000
 """So many times are asked for in one request."""
 
-_FAR = datetime(9999, 1, 1, tzinfo=UTC)
-
 Key = tuple[str, ...]
-
-
-class Window(msgspec.Struct, frozen=True):
-    """One of the two ways in which failures tell their time: by the field ``date``, if ``condition`` holds."""
-
-    date: str
-    condition: Document
 
 
 class _Counted(msgspec.Struct):
     """A group, before its newest failure is known."""
 
     count: int = 0
-    last: datetime = LONG_AGO
+    last: datetime = UNDATED
     newest: Failure | None = None
 
     def saw(self, failure: Failure) -> None:
@@ -55,40 +48,27 @@ class _Counted(msgspec.Struct):
             self.newest = failure
 
 
-def within(since: datetime | None) -> Document:
-    """Return the condition on a date. What is no date, or one that Python can't hold, is in no window."""
-    return {"$gte": since or LONG_AGO, "$lt": _FAR}
-
-
-def windows(since: datetime | None) -> list[Window]:
-    """Return the conditions on failures since then."""
-    return [
-        Window("run_ts", {"run_ts": within(since)}),
-        Window("ts", {"run_ts": None, "ts": within(since)}),
-    ]
-
-
 async def error_groups(database: Database, limits: Limits, query: ErrorQuery) -> list[ErrorGroup]:
     """Count failures by what they have in common; see `llmbench.stores.base.Store.error_groups`."""
-    provider = await _provider(database, limits, query.provider)
+    named = await _named(database, limits, query.provider)
     counted: dict[Key, _Counted] = {}
     for window in windows(query.since):
-        for row in await _count(database, limits, query, {**window.condition, **provider}, window.date):
+        for row in await _count(database, limits, query, {**window.condition, **named}, window.date):
             group = counted.setdefault(_key(query, row["_id"]), _Counted())
             group.count += row["count"]
             group.last = max(group.last, row["last"])
     for window in windows(query.since):
-        await _find_newest(database, limits, query, counted, window, provider)
+        await _find_newest(database, limits, query, counted, window, named)
     # A group whose newest failure somebody deleted in the meantime is left out.
     return in_order(ErrorGroup(count=one.count, newest=one.newest) for one in counted.values() if one.newest)
 
 
-async def _provider(database: Database, limits: Limits, provider: str | None) -> Document:
-    """Return the condition on the provider, in all spellings that occur."""
+async def _named(database: Database, limits: Limits, provider: str | None) -> Document:
+    """Return the condition on the names: one provider, in all spellings that occur, or any."""
     if provider is None:
-        return {}
+        return NAMED
     found = await providers_in(database, limits, [FAILURES])
-    return {"provider": {"$in": [name for _, name in found if fold(name) == fold(provider)]}}
+    return {"provider": {"$in": [name for _, name in found if fold(name) == fold(provider)]}, "model_name": NAME}
 
 
 def count_pipeline(query: ErrorQuery, match: Document, date: str) -> list[Document]:
@@ -122,17 +102,17 @@ async def _find_newest(
     query: ErrorQuery,
     counted: Mapping[Key, _Counted],
     window: Window,
-    provider: Document,
+    named: Document,
 ) -> None:
     times = sorted({one.last for one in counted.values()})
     for start in range(0, len(times), _AT_ONCE):
-        match = newest_match(window, times[start : start + _AT_ONCE], provider)
+        match = newest_match(window, times[start : start + _AT_ONCE], named)
         for document in await database[FAILURES].find(match, max_time_ms=limits.question_milliseconds).to_list(None):
             group = counted.get(_key(query, document))
             if group is not None:
                 group.saw(failure_of(document))
 
 
-def newest_match(window: Window, times: Sequence[datetime], provider: Document) -> Document:
+def newest_match(window: Window, times: Sequence[datetime], named: Document) -> Document:
     """Return the condition on failures of just these times."""
-    return {**window.condition, window.date: {"$in": list(times)}, **provider}
+    return {**window.condition, window.date: {"$in": list(times)}, **named}

@@ -21,9 +21,9 @@ from llmbench.stores.base import ModelSummary, ModelTally, OutcomeQuery
 from llmbench.stores.figures import Last, Runs, summaries_of, tallies_of
 from llmbench.stores.mongo_client import Database, Document, Limits
 from llmbench.stores.mongo_documents import plain
-from llmbench.stores.mongo_errors import windows, within
 from llmbench.stores.mongo_questions import Part, names, part, providers_in, spellings_in, together
 from llmbench.stores.mongo_schema import FAILURES, PROBES, SAMPLES
+from llmbench.stores.mongo_windows import NAMED, windows, within
 
 _NAMES: Document = {"provider": "$provider", "model_name": "$model_name"}
 _MOST_SLICES = 60
@@ -37,9 +37,9 @@ async def tallies(database: Database, limits: Limits, since: datetime | None) ->
     """Count the runs since then; see `llmbench.stores.base.Store.tallies`."""
     models: Models = {}
     for collection in (SAMPLES, PROBES):
-        for row in await _rows(database, limits, collection, grouped({"run_ts": within(since)}, "run_ts")):
+        for row in await _rows(database, limits, collection, grouped({"run_ts": within(since), **NAMED}, "run_ts")):
             _take_successes(models, row)
-    await _take_failures(database, limits, models, since, {})
+    await _take_failures(database, limits, models, since, NAMED)
     await _find_earlier_successes(database, limits, models)
     return tallies_of(models.values())
 
@@ -95,10 +95,8 @@ async def _edge(
 async def _rows(
     database: Database, limits: Limits, collection: str, pipeline: list[Document]
 ) -> list[Mapping[str, Any]]:
-    """Return the rows that name a model."""
     answer = database[collection].aggregate(pipeline, maxTimeMS=limits.question_milliseconds, allowDiskUse=True)
-    rows = await answer.to_list(None)
-    return [row for row in rows if all(isinstance(row["_id"].get(name), str) for name in _NAMES)]
+    return list(await answer.to_list(None))
 
 
 def _take_successes(models: Models, row: Mapping[str, Any]) -> Runs:

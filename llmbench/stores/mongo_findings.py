@@ -7,7 +7,7 @@ import anyio.to_thread
 import pymongo
 from bson.objectid import ObjectId
 
-from llmbench.stores import mongo_client, mongo_schema
+from llmbench.stores import mongo_client, mongo_left_out, mongo_schema
 from llmbench.stores.findings import Finding, fail, ok, warn
 from llmbench.stores.mongo_client import Address, Database, Limits, store_errors
 from llmbench.stores.mongo_schema import INDEXES, MODELS, ROLLUPS, IndexState
@@ -28,6 +28,7 @@ async def findings(address: Address, limits: Limits | None = None) -> list[Findi
             await _write_nothing(database, limits)
             states = await mongo_schema.inspect(database)
             doubles = await _duplicates(database)
+            left_out = await mongo_left_out.findings(database, limits)
     finally:
         with anyio.CancelScope(shield=True):
             await anyio.to_thread.run_sync(client.close)
@@ -37,6 +38,7 @@ async def findings(address: Address, limits: Limits | None = None) -> list[Findi
         *_place(address),
         *map(index_finding, states),
         *doubles,
+        *left_out,
     ]
 
 

@@ -8,7 +8,7 @@ then documents are asked for by exact spelling. Documents of earlier writers cou
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 import anyio.to_thread
@@ -17,14 +17,15 @@ import msgspec
 from llmbench.messages import Failure, Outcome, Sample
 from llmbench.naming import Key, fold, folded
 from llmbench.stores.base import ErrorRollup, ModelHistory, OutcomeQuery
+from llmbench.stores.counted import UNDATED
 from llmbench.stores.mongo_client import Database, Document, Limits
 from llmbench.stores.mongo_documents import failure_of, fields_of, plain, sample_of
 from llmbench.stores.mongo_schema import FAILURES, PROBES, ROLLUPS, SAMPLES
+from llmbench.stores.mongo_windows import NAME, NAMED, Window, windows, within
 
 _OURS = ["local", "internal"]
 _ROLES: Document = {"$in": ["scheduled", "demo", None]}  # earlier documents say no role
 _SEEN = ("first_seen", "last_seen")
-LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 _AT_ONCE = 100
 """So many small questions go into one request."""
 
@@ -84,7 +85,7 @@ async def providers_in(database: Database, limits: Limits, collections: Iterable
         for name in collections
     ]
     found = await together(database, limits, parts)
-    return [(one["collection"], one["_id"]) for one in found if isinstance(one["_id"], str)]
+    return [(one["collection"], one["_id"]) for one in found if _is_name(one["_id"])]
 
 
 async def spellings_in(database: Database, limits: Limits, providers: Iterable[tuple[str, str]]) -> list[Spelling]:
@@ -98,7 +99,11 @@ async def spellings_in(database: Database, limits: Limits, providers: Iterable[t
         for collection, provider in providers
     ]
     found = await together(database, limits, parts)
-    return [Spelling(one["collection"], one["provider"], one["_id"]) for one in found if isinstance(one["_id"], str)]
+    return [Spelling(one["collection"], one["provider"], one["_id"]) for one in found if _is_name(one["_id"])]
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and bool(value)
 
 
 # outcomes
@@ -127,7 +132,7 @@ async def names(database: Database, limits: Limits, query: OutcomeQuery) -> dict
     """Return for each collection that may hold what is asked for the condition on the names."""
     collections = _KINDS[query.kind]
     if query.provider is None and query.model is None:
-        return {collection: {} for collection in collections}
+        return dict.fromkeys(collections, NAMED)
     providers = [
         (collection, name)
         for collection, name in await providers_in(database, limits, collections)
@@ -136,7 +141,7 @@ async def names(database: Database, limits: Limits, query: OutcomeQuery) -> dict
     found: dict[str, list[Document]] = {}
     if query.model is None:
         for collection, name in providers:
-            found.setdefault(collection, []).append({"provider": name})
+            found.setdefault(collection, []).append({"provider": name, "model_name": NAME})
     else:
         for spelling in await spellings_in(database, limits, providers):
             if fold(spelling.model) == fold(query.model):
@@ -147,23 +152,13 @@ async def names(database: Database, limits: Limits, query: OutcomeQuery) -> dict
 async def _newest(
     collection: Any, match: Document, query: OutcomeQuery, limits: Limits, *, earlier: bool
 ) -> list[Document]:
-    conditions: list[tuple[str, Document]] = [("run_ts", _since("run_ts", query.since))]
-    if earlier:
-        conditions = [
-            ("run_ts", {"run_ts": {"$ne": None}} | _since("run_ts", query.since)),
-            ("ts", {"run_ts": None} | _since("ts", query.since)),
-        ]
     fields = fields_of(Failure if earlier else Sample)
     found: list[Document] = []
-    for date, condition in conditions:
-        cursor = collection.find({**match, **condition}, fields, max_time_ms=limits.question_milliseconds)
-        cursor = cursor.sort(date, -1)
+    for window in windows(query.since) if earlier else [Window("run_ts", {"run_ts": within(query.since)})]:
+        cursor = collection.find({**match, **window.condition}, fields, max_time_ms=limits.question_milliseconds)
+        cursor = cursor.sort(window.date, -1)
         found += await cursor.limit(query.limit or 0).to_list(None)
     return found
-
-
-def _since(date: str, since: datetime | None) -> Document:
-    return {} if since is None else {date: {"$gte": since}}
 
 
 # histories
@@ -186,12 +181,12 @@ async def history(database: Database, limits: Limits) -> list[ModelHistory]:
 def _last_runs(key: str, spelling: Spelling) -> list[Part]:
     fields: Document = {"_id": 0, "key": {"$literal": key}, "run_ts": 1, "ts": 1, "error_kind": 1, "retry_after": 1}
 
-    def last(by: str, condition: Document) -> Part:
-        match = {**spelling.match, "sample_role": _ROLES, **condition}
-        return part(spelling.collection, {"$match": match}, {"$sort": {by: -1}}, {"$limit": 1}, {"$project": fields})
+    def last(window: Window) -> Part:
+        newest: list[Document] = [{"$sort": {window.date: -1}}, {"$limit": 1}, {"$project": fields}]
+        match = {**spelling.match, "sample_role": _ROLES, **window.condition}
+        return part(spelling.collection, {"$match": match}, *newest)
 
-    runs = [last("run_ts", {"run_ts": {"$ne": None}})]
-    return [*runs, last("ts", {"run_ts": None})] if spelling.collection == FAILURES else runs
+    return [last(window) for window in windows(None)[: 2 if spelling.collection == FAILURES else 1]]
 
 
 class _Past:
@@ -259,10 +254,11 @@ def _failures_since(spelling: Spelling, since: datetime | None) -> list[Part]:
     match = {**spelling.match, "sample_role": _ROLES, "error_kind": {"$nin": _OURS}}
     provider, model = spelling.folded
     named = {"_id": 0, "count": 1, "provider": {"$literal": provider}, "model": {"$literal": model}}
-    times: list[Document] = [{}]
-    if since is not None:
-        times = [{"run_ts": {"$gt": since}}, {"run_ts": None, "ts": {"$gt": since}}]
-    return [part(FAILURES, {"$match": match | time}, {"$count": "count"}, {"$project": named}) for time in times]
+    after = None if since is None else since + timedelta(milliseconds=1)
+    return [
+        part(FAILURES, {"$match": match | window.condition}, {"$count": "count"}, {"$project": named})
+        for window in windows(after)
+    ]
 
 
 # rollups
@@ -286,8 +282,8 @@ def rollup_of(document: Mapping[str, Any]) -> ErrorRollup:
         model_name=str(document.get("model_name", "")),
         stage=str(document.get("stage", "")),
         error_kind=str(document.get("error_kind", "unknown")),
-        first_seen=first or last or LONG_AGO,
-        last_seen=last or first or LONG_AGO,
+        first_seen=first or last or UNDATED,
+        last_seen=last or first or UNDATED,
         count=int(count) if isinstance(count, int | float) else 0,
         sample_messages=[str(one) for one in messages] if isinstance(messages, list) else [],
     )

@@ -83,6 +83,10 @@ class SQLiteStore:
     async def models(self, *, provider: str | None = None, enabled: bool | None = None) -> list[Model]:
         return await self._call(lambda connection: sqlite_catalog.models(connection, provider, enabled))
 
+    async def unreadable_models(self) -> list[str]:
+        """Return nothing: the file takes only rows that name a model."""
+        return []
+
     async def model(self, provider: str, model_id: str) -> Model:
         return await self._call(lambda connection: sqlite_catalog.model(connection, provider, model_id))
 

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from llmbench.stores import sqlite_schema
-from llmbench.stores.findings import Finding, fail, ok, warn
+from llmbench.stores.findings import Finding, LeftOut, answers, fail, ok, warn
+from llmbench.stores.sqlite_outcomes import time_of, window
 
 _DUPLICATES = """
 SELECT provider || '/' || model_id FROM models WHERE enabled GROUP BY provider, model_id HAVING count(*) > 1 LIMIT 10
@@ -70,6 +71,28 @@ def _tables(connection: sqlite3.Connection) -> Iterator[Finding]:
         yield fail("duplicates", f"enabled more than once: {', '.join(names)}", "restore a backup")
     else:
         yield ok("duplicates", "no model is enabled twice")
+    yield from answers([_left_out(connection, table) for table in ("samples", "failures")])
+
+
+def _left_out(connection: sqlite3.Connection, table: str) -> LeftOut:
+    values = window(None)
+
+    def count(condition: str) -> int:
+        found = connection.execute(f"SELECT count(*) FROM {table} WHERE {condition}", values)  # noqa: S608 - from above
+        return int(found.fetchone()[0])
+
+    future = connection.execute(
+        f"SELECT run_ts, runner_id FROM {table} WHERE run_ts >= :end ORDER BY run_ts DESC LIMIT 1",  # noqa: S608
+        values,
+    ).fetchone()
+    return LeftOut(
+        of=table,
+        unnamed=count("provider = '' OR model_name = ''"),
+        undated=count("run_ts < :since"),
+        future=count("run_ts >= :end"),
+        newest=None if future is None else time_of(future[0]),
+        runner=None if future is None else future[1],
+    )
 
 
 def _faults(connection: sqlite3.Connection) -> list[str]:

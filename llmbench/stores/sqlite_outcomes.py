@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import sqlite3
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
@@ -13,6 +14,7 @@ import msgspec
 from llmbench.messages import Envelope, Failure, Outcome, Sample
 from llmbench.stores.base import ErrorRollup, ModelHistory, OutcomeQuery, StoreError, Verdict
 from llmbench.stores.canonical import UnstorableError, canonical_json, in_milliseconds
+from llmbench.stores.counted import begin, end
 from llmbench.stores.sqlite_schema import transaction
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -33,6 +35,11 @@ _SHARED = (
     *("id", "run_ts", "provider", "model_name", "publish", "sample_role", "benchmark_profile_id", "runner_id"),
     *("digest", "document"),
 )
+NOT_KNOWN = math.inf
+"""What is in a column of `_FIGURES`, which can't be null, where the document has null: no figure is infinite."""
+
+_FIGURES = ("output_tokens", "tokens_per_second")
+
 _INSERT = {
     Sample: _insert_into(
         "samples",
@@ -80,22 +87,26 @@ SELECT model_name, provider FROM (
 _LAST_SUCCESS = """
 SELECT run_ts, provider, model_name FROM samples
 WHERE model_name = :model AND provider = :provider AND sample_role IN ('scheduled', 'demo')
-ORDER BY run_ts DESC LIMIT 1
+AND run_ts >= :since AND run_ts < :end ORDER BY run_ts DESC LIMIT 1
 """
 
 _LAST_FAILURE = """
 SELECT run_ts, provider, model_name, error_kind, retry_after FROM failures
-WHERE model_name = :model AND provider = :provider AND sample_role IN ('scheduled', 'demo') AND run_ts > :after
-ORDER BY run_ts DESC LIMIT 1
+WHERE model_name = :model AND provider = :provider AND sample_role IN ('scheduled', 'demo')
+AND run_ts > :after AND run_ts < :end ORDER BY run_ts DESC LIMIT 1
 """
 
 _FAILURES_IN_A_ROW = """
 SELECT count(*) FROM failures
-WHERE model_name = :model AND provider = :provider AND sample_role IN ('scheduled', 'demo') AND run_ts > :after
-AND error_kind NOT IN ('local', 'internal')
+WHERE model_name = :model AND provider = :provider AND sample_role IN ('scheduled', 'demo')
+AND run_ts > :after AND run_ts < :end AND error_kind NOT IN ('local', 'internal')
 """
 
-BEFORE_ALL = -(2**63)
+NAMED = "provider > '' AND model_name > ''"
+COUNTED = f"run_ts >= :since AND run_ts < :end AND {NAMED}"
+"""Conditions on what counts, with the values of `window`; see `llmbench.stores.counted`."""
+
+_BEFORE_ALL = -(2**63)
 _AFTER_ALL = 2**63 - 1
 
 
@@ -121,6 +132,11 @@ def time_of(microseconds_since_1970: int) -> datetime:
     return _EPOCH + microseconds_since_1970 * _MICROSECOND
 
 
+def window(since: datetime | None) -> dict[str, int]:
+    """Return the ends of the window that begins then, as they are named in statements."""
+    return {"since": microseconds(begin(since)), "end": microseconds(end())}
+
+
 def put(connection: sqlite3.Connection, items: Sequence[Envelope]) -> list[Verdict]:
     """Store a batch in one transaction; see `llmbench.stores.base.Store.put`."""
     rows = [_row(item) for item in items]  # before the lock is taken: this is the slow part
@@ -137,6 +153,7 @@ def _row(item: Envelope) -> _Row | Verdict:
     digest = hashlib.sha256(document).digest()
     values = msgspec.structs.asdict(outcome)
     values.update(run_ts=microseconds(outcome.run_ts), publish=item.publish, digest=digest, document=document.decode())
+    values.update({name: NOT_KNOWN for name in _FIGURES if name in values and values[name] is None})
     return _Row(outcome, digest, values)
 
 
@@ -185,7 +202,7 @@ def _count(connection: sqlite3.Connection, failure: Failure) -> None:
 
 def rollups(connection: sqlite3.Connection, since: datetime | None) -> list[ErrorRollup]:
     """Return the rollups last seen since then, most frequent first."""
-    rows = connection.execute(_ROLLUPS, {"since": BEFORE_ALL if since is None else microseconds(since)})
+    rows = connection.execute(_ROLLUPS, {"since": _BEFORE_ALL if since is None else microseconds(since)})
     return [read_rollup(row) for row in rows]
 
 
@@ -213,18 +230,19 @@ def history(connection: sqlite3.Connection) -> list[ModelHistory]:
 
 
 def measured_models(connection: sqlite3.Connection) -> Iterator[tuple[str, str]]:
-    """Yield model and provider of every model that has outcomes, each in one of its spellings."""
+    """Yield model and provider of every model that has outcomes and a name, each in one of its spellings."""
     found = ("", "")
     while found := connection.execute(
         _NEXT_MODEL, {"model": found[0], "provider": found[1], "after_all": _AFTER_ALL}
     ).fetchone():
-        yield found
+        if all(found):
+            yield found
 
 
 def _past(connection: sqlite3.Connection, provider: str, model: str) -> ModelHistory | None:
-    values: dict[str, Any] = {"provider": provider, "model": model}
+    values: dict[str, Any] = {"provider": provider, "model": model, **window(None)}
     success = connection.execute(_LAST_SUCCESS, values).fetchone()
-    values["after"] = BEFORE_ALL if success is None else success[0]
+    values["after"] = values["since"] - 1 if success is None else success[0]
     failure = connection.execute(_LAST_FAILURE, values).fetchone()
     newest = failure or success
     if newest is None:
@@ -247,7 +265,7 @@ def _past(connection: sqlite3.Connection, provider: str, model: str) -> ModelHis
 def outcomes(connection: sqlite3.Connection, query: OutcomeQuery) -> list[Outcome]:
     """Return the outcomes that the query names, newest first."""
     values = {
-        "since": None if query.since is None else microseconds(query.since),
+        **window(query.since),
         "provider": query.provider,
         "model": query.model,
         "limit": -1 if query.limit is None else query.limit,
@@ -258,12 +276,8 @@ def outcomes(connection: sqlite3.Connection, query: OutcomeQuery) -> list[Outcom
 
 def _outcomes_sql(query: OutcomeQuery) -> str:
     # Only what is asked for is in the text: SQLite picks no index for a condition that may be null.
-    conditions = {
-        "run_ts >= :since": query.since,
-        "provider = :provider": query.provider,
-        "model_name = :model": query.model,
-    }
-    where = " AND ".join(text for text, value in conditions.items() if value is not None) or "true"
+    conditions = {"provider = :provider": query.provider, "model_name = :model": query.model}
+    where = " AND ".join([COUNTED, *(text for text, value in conditions.items() if value is not None)])
     selects = [
         f"SELECT '{table}', id, document, run_ts FROM {table} WHERE {where}"  # noqa: S608 - all of it is from here
         for table in (("samples", "failures") if query.kind == "all" else (query.kind,))

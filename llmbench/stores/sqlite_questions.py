@@ -16,10 +16,10 @@ from llmbench.messages import Failure
 from llmbench.naming import fold
 from llmbench.stores.base import ErrorGroup, ErrorQuery, ModelSummary, ModelTally, StoreError
 from llmbench.stores.figures import Last, Runs, in_order, summaries_of, tallies_of
-from llmbench.stores.sqlite_outcomes import BEFORE_ALL, measured_models, microseconds, time_of
+from llmbench.stores.sqlite_outcomes import COUNTED, NAMED, NOT_KNOWN, measured_models, time_of, window
 from llmbench.stores.sqlite_schema import transaction
 
-_OF_MODEL = "WHERE model_name = :model AND provider = :provider AND run_ts >= :since"
+_OF_MODEL = "WHERE model_name = :model AND provider = :provider AND run_ts >= :since AND run_ts < :end"
 
 # The texts hold the names above and below, no input.
 _COUNT_SUCCESSES = f"SELECT count(*) FROM samples {_OF_MODEL}"  # noqa: S608
@@ -48,7 +48,7 @@ def tallies(connection: sqlite3.Connection, since: datetime | None) -> list[Mode
 def _tallied(connection: sqlite3.Connection, values: dict[str, Any]) -> Runs:
     runs = _counted(connection, values)
     if runs.success is None:
-        runs.succeeded(_last(connection, _LAST_SUCCESS, {**values, "since": BEFORE_ALL}))
+        runs.succeeded(_last(connection, _LAST_SUCCESS, {**values, **window(None)}))
     return runs
 
 
@@ -73,15 +73,15 @@ def _is(name: str, wanted: str | None) -> bool:
 def _summed_up(connection: sqlite3.Connection, values: dict[str, Any]) -> Runs:
     runs = _counted(connection, values)
     figures = connection.execute(_FIGURES, values).fetchall()
-    runs.speeds = [speed for speed, _first in figures]
+    runs.speeds = [speed for speed, _first in figures if speed != NOT_KNOWN]
     runs.first_tokens = [first for _speed, first in figures if first is not None]
     return runs
 
 
 def _models(connection: sqlite3.Connection, since: datetime | None) -> Iterator[dict[str, Any]]:
-    start = BEFORE_ALL if since is None else microseconds(since)
+    counted = window(since)
     for model, provider in measured_models(connection):
-        yield {"model": model, "provider": provider, "since": start}
+        yield {"model": model, "provider": provider, **counted}
 
 
 def _counted(connection: sqlite3.Connection, values: dict[str, Any]) -> Runs:
@@ -103,8 +103,7 @@ def _last(connection: sqlite3.Connection, sql: str, values: dict[str, Any]) -> L
 
 def error_groups(connection: sqlite3.Connection, query: ErrorQuery) -> list[ErrorGroup]:
     """Count failures by what they have in common; see `llmbench.stores.base.Store.error_groups`."""
-    values: dict[str, Any] = {"since": BEFORE_ALL if query.since is None else microseconds(query.since)}
-    values["provider"] = query.provider
+    values: dict[str, Any] = {**window(query.since), "provider": query.provider}
     with transaction(connection, "DEFERRED"):
         found = connection.execute(groups_sql(query), values).fetchall()
         return in_order(_group(connection, query, values, *row) for row in found)
@@ -119,7 +118,7 @@ def _group(
 
 def groups_sql(query: ErrorQuery) -> str:
     """Return the statement that counts. Left to itself, SQLite may walk over all of another index."""
-    where = "run_ts >= :since" + ("" if query.provider is None else " AND provider = :provider")
+    where = COUNTED + ("" if query.provider is None else " AND provider = :provider")
     keys = ", ".join(_KEYS[query.by])
     selected = f"SELECT count(*), max(run_ts), {keys} FROM failures INDEXED BY failures_by_window"  # noqa: S608 - from above
     return f"{selected} WHERE {where} GROUP BY {keys}"
@@ -128,7 +127,7 @@ def groups_sql(query: ErrorQuery) -> str:
 def newest_sql(query: ErrorQuery) -> str:
     """Return the statement that finds a group's newest failure, whose time is known."""
     keys = {*_KEYS[query.by], *(() if query.provider is None else ("provider",))}
-    where = " AND ".join(["run_ts = :last", *(f"{key} = :{key}" for key in sorted(keys))])
+    where = " AND ".join(["run_ts = :last", NAMED, *(f"{key} = :{key}" for key in sorted(keys))])
     return f"SELECT id, document FROM failures INDEXED BY failures_by_window WHERE {where} ORDER BY id DESC LIMIT 1"  # noqa: S608 - from above
 
 

@@ -137,6 +137,21 @@ class TestRotation:
         assert plan.due_count(moment(1)) == 0
         assert next_one(plan, now=moment(6)).model.model_id == "a"
 
+    def test_a_past_in_the_future_keeps_no_model_back(self) -> None:
+        """After a wall clock was set back, what it had said is no reason to wait for it; a minute is no matter."""
+        clocks = {
+            ("openai", "a"): ModelClock(last_success=moment(60 * 24 * 30)),
+            ("openai", "b"): ModelClock(last_success=moment(1)),
+            ("openai", "c"): ModelClock(
+                last_success=moment(60), last_failure=moment(61), last_failure_kind="auth", failures_in_a_row=3
+            ),
+        }
+        plan = Rotation(runs(CATALOGUE[:3]), clocks, FRESH)
+
+        assert plan.due_count(NOON) == 2
+        plan.apply(acknowledged(next_one(plan), at=NOON))
+        assert plan.due_count(moment(1)) == 1
+
     def test_an_unknown_outcome_changes_nothing(self) -> None:
         """A late word on a job that nobody waits for frees no model that is in flight by now."""
         plan = Rotation(runs(CATALOGUE[:1]), {}, FRESH)

@@ -7,6 +7,7 @@ import socket
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -15,10 +16,11 @@ from pymongo import MongoClient
 
 from llmbench.measure import probe
 from llmbench.measure.probe import kernel_stamps_work
+from llmbench.stores.counted import UNDATED
 from llmbench.stores.mongo_findings import index_finding
 from llmbench.stores.mongo_schema import INDEXES, IndexState
 from tests.cli.conftest import Program, Result
-from tests.stores.documents import model
+from tests.stores.documents import failure, model, moment, sample
 from tests.stores.mongod import Mongod
 
 LOCAL = '[providers.local]\nkind = "openai-compatible"\nbase_url = "http://127.0.0.1:9/v1"\n'
@@ -206,6 +208,64 @@ def test_indexes_and_duplicates_that_are_in_the_way(program: Program, variables:
     assert "gpt-4o" in duplicates["fail"]["told"].lower()
     assert "disable all but one" in duplicates["fail"]["advice"]
     assert duplicates["warn"]["told"].startswith("documents of model_status that are one: openai/")
+
+
+def test_documents_that_count_nowhere(program: Program, variables: dict[str, str]) -> None:
+    """How many there are of each sort, which rows are no models, and whose clock is wrong."""
+    ahead = datetime.now(UTC) + timedelta(days=30)
+    named = {"provider": "groq", "model_name": "llama"}
+    with MongoClient[Document](variables["MONGODB_URI"]) as client:
+        database = client[variables["MONGODB_DB"]]
+        program.ok("models", "list", env=variables)
+        odd: list[Document] = [
+            {**named, "run_ts": "yesterday"},
+            {**named},
+            {"run_ts": moment()},
+            {"provider": "groq", "run_ts": moment()},
+        ]
+        database.metrics_cloud_v2.insert_many([*odd, {**named, "run_ts": ahead, "runner_id": "r7"}])
+        failures: list[Document] = [{**named, "ts": moment()}, {**named, "ts": ahead}, {**named}, {"ts": moment()}]
+        failures.append({**named, "run_ts": 7})
+        database.errors_cloud.insert_many(failures)
+        rows: list[Document] = [{"_id": 7, "model_id": 42}, {"provider": "", "model_id": "x"}, {}]
+        rows += [{"provider": "sim", "model_id": name, "enabled": value} for name, value in (("a", "true"), ("b", 1))]
+        database.models.insert_many([*rows, {"provider": "sim", "model_id": "c", "enabled": None}])
+
+    result = program.run("doctor", "--json", env=variables)
+    told = {check: [one["told"] for one in findings] for check, findings in found(result).items()}
+
+    assert told["answers from metrics_cloud_v2"] == [
+        "2 with no provider or no model, which count in no answer",
+        "2 with no date (run_ts), which count in no answer",
+        f"1 dated in the future, up to {ahead:%Y-%m-%d %H:%M} UTC by runner 'r7', which count in no answer",
+    ]
+    assert [one.split(",")[0] for one in told["answers from errors_cloud"]] == [
+        "1 with no provider or no model",
+        "2 with no date (run_ts)",
+        "1 dated in the future",
+    ]
+    nameless, odd_enabled = told["models"]
+    assert nameless.startswith("3 documents of models name no provider or no model_id: 7, ")
+    assert odd_enabled.endswith("are not measured: sim/a, sim/b")
+
+
+def test_rows_of_a_file_that_count_nowhere(program: Program) -> None:
+    """They come from a copy, or from a wrong clock."""
+    program.configure(LOCAL)
+    ahead = datetime.now(UTC) + timedelta(days=30)
+    program.store([sample(provider=""), sample(run_ts=UNDATED), failure(run_ts=ahead, runner_id="r7"), sample()])
+
+    told = {
+        check: [one["told"] for one in findings] for check, findings in found(program.ok("doctor", "--json")).items()
+    }
+
+    assert told["answers from samples"] == [
+        "1 with no provider or no model, which count in no answer",
+        "1 with no date (run_ts), which count in no answer",
+    ]
+    assert told["answers from failures"] == [
+        f"1 dated in the future, up to {ahead:%Y-%m-%d %H:%M} UTC by runner 'r7', which count in no answer"
+    ]
 
 
 def test_an_index_that_is_being_built() -> None:

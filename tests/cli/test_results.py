@@ -51,6 +51,19 @@ def test_outcomes_are_listed_newest_first(program: Program, narrow: Callable[[Re
     assert third.split()[2:] == ["openai/o3", "budget_exhausted", "-", "51.2", "64", "user", "clock"]
 
 
+def test_what_is_not_known_is_a_dash(program: Program) -> None:
+    """Speed and tokens that an earlier row did not tell are no zeros, neither in the tables nor as JSON."""
+    put(program, sample(run_ts=ago(minutes=1), model_name="o3", tokens_per_second=None, output_tokens=None))
+
+    row = program.ok("results").lines()[-1]
+    summed_up = program.ok("results", "--summary").lines()[-1]
+    document = msgspec.json.decode(program.ok("results", "--json").out)
+
+    assert row.split()[2:] == ["openai/o3", "ok", "412", "-", "-"]
+    assert summed_up.split() == ["openai/o3", "1", "100.0%", "412", "412", "-"]
+    assert (document["tokens_per_second"], document["output_tokens"]) == (None, None)
+
+
 def test_a_long_name_is_folded_and_never_cut_off(program: Program, narrow: Callable[[Result], None]) -> None:
     """Every character of model, kind and flags is on the screen, at 80 columns; the kind stays in one piece."""
     name = "accounts/fireworks/models/llama-v3p1-405b-instruct"

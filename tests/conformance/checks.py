@@ -60,6 +60,7 @@ def good(ran: Ran, wanted: Good) -> None:
         assert row.output_tokens == wanted.tokens
     if wanted.reasoning is not None:
         assert row.reasoning_tokens == wanted.reasoning
+        assert row.output_tokens is not None
         assert row.visible_output_tokens == row.output_tokens - wanted.reasoning
     if wanted.shown is not None:
         assert (row.time_to_first_reasoning_token is not None) == wanted.shown

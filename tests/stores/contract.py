@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from llmbench.stores.base import Store
+from tests.stores.contract_counted import CountedContract
 from tests.stores.contract_figures import ErrorsContract, FiguresContract
 from tests.stores.contract_lifecycle import LifecycleContract
 from tests.stores.contract_models import ModelsContract
@@ -27,6 +28,7 @@ class StoreContract(
     HistoryContract,
     ErrorsContract,
     FiguresContract,
+    CountedContract,
     ModelsContract,
     TransferContract,
     LifecycleContract,

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmbench.messages import Failure, Outcome, Sample
-from llmbench.stores.base import ErrorQuery, ModelSummary, ModelTally, Store
+from llmbench.stores.base import ErrorQuery, ModelSummary, ModelTally, OutcomeQuery, Store
 from tests.stores.contract_outcomes import fresh, shares_the_store
 from tests.stores.documents import envelope, envelopes, failure, moment, sample
 
@@ -105,7 +105,7 @@ runs = st.lists(
     st.tuples(
         st.integers(0, 30),
         st.booleans(),
-        st.floats(0.5, 500.0),
+        st.none() | st.floats(0.5, 500.0),
         st.none() | st.floats(0.001, 60.0),
         st.sampled_from(["scheduled", "bench", "demo"]),
         st.booleans(),
@@ -115,7 +115,7 @@ runs = st.lists(
 )
 """Minute, whether it succeeded, tokens per second, time to first token, role, whether it is published."""
 
-Run = tuple[int, bool, float, float | None, str, bool]
+Run = tuple[int, bool, float | None, float | None, str, bool]
 
 
 class FiguresContract:
@@ -136,6 +136,20 @@ class FiguresContract:
         assert found.time_to_first_token_p50 == pytest.approx(0.25)
         assert found.time_to_first_token_p95 == pytest.approx(0.385)
         assert (found.tokens_per_second_p50, found.n, found.success_rate) == (10.0, 5, 1.0)
+
+    async def test_what_is_not_known_is_not_zero(self, store: Store) -> None:
+        """A run of which speed and tokens are not known is read back so, and is in no median; zero is a figure."""
+        unknown = sample(run_ts=moment(1), tokens_per_second=None, output_tokens=None)
+        await store.put(envelopes(unknown))
+        [alone] = await store.summary()
+        await store.put(envelopes(sample(tokens_per_second=0.0, output_tokens=0)))
+        [summary] = await store.summary()
+
+        assert (await store.outcomes(OutcomeQuery()))[0] == unknown
+        assert (await store.page("samples", size=5)).items[0].outcome == unknown
+        assert (alone.n, alone.tokens_per_second_p50) == (1, None)
+        assert (summary.n, summary.tokens_per_second_p50) == (2, 0.0)
+        assert [one.status for one in await store.put(envelopes(unknown))] == ["duplicate"]
 
     async def test_only_failures(self, store: Store) -> None:
         """A model that only failed has no figures; one that failed before the window only is not in the answer."""
@@ -243,6 +257,7 @@ def _summary(outcomes: Sequence[Outcome], since: datetime | None) -> list[ModelS
     if not n:
         return []
     first = [one.time_to_first_token for one in samples if one.time_to_first_token is not None]
+    speeds = [one.tokens_per_second for one in samples if one.tokens_per_second is not None]
     return [
         ModelSummary(
             provider="openai",
@@ -253,7 +268,7 @@ def _summary(outcomes: Sequence[Outcome], since: datetime | None) -> list[ModelS
             success_rate=len(samples) / n,
             time_to_first_token_p50=_percentile(first, 50),
             time_to_first_token_p95=_percentile(first, 95),
-            tokens_per_second_p50=_percentile([one.tokens_per_second for one in samples], 50),
+            tokens_per_second_p50=_percentile(speeds, 50),
         )
     ]
 

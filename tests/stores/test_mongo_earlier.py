@@ -14,9 +14,11 @@ from pymongo import MongoClient
 from pymongo.database import Database
 
 from llmbench.messages import Failure, Sample
-from llmbench.stores.base import ModelExists, OutcomeQuery
+from llmbench.stores.base import PARTS, ModelExists, OutcomeQuery
+from llmbench.stores.canonical import canonical_form
 from llmbench.stores.mongo import MongoStore
 from llmbench.stores.mongo_client import Address
+from tests.stores.contract_transfer import everything
 from tests.stores.documents import envelope, failure, model, moment
 
 Raw = Database[dict[str, Any]]
@@ -114,8 +116,11 @@ async def test_an_earlier_failure_is_read(store: MongoStore, raw: Raw) -> None:
         {"_id": 7},
         {"run_ts": "2026-03-14 12:00:00"},
         {"run_ts": None},
+        {"run_ts": None, "gen_ts": None},
         {"gen_ts": "yesterday"},
         {"provider": 7, "model_name": None},
+        {"tokens_per_second": float("nan"), "times_between_tokens": [float("inf")], "misc": {"cost": float("nan")}},
+        {"tokens_per_second": Decimal128("NaN"), "cost_usd": float("inf"), "time_to_first_token": "0.5"},
         {"output_tokens": "many", "generate_time": None, "times_between_tokens": [None]},
         {"sample_role": "nightly", "clock": 3, "misc": "none"},
         {"warnings": "a text", "cost_usd": "0.5", "region": ["eu"]},
@@ -127,17 +132,22 @@ async def test_whatever_a_sample_holds_it_is_read(store: MongoStore, raw: Raw, o
     raw.metrics_cloud_probe.insert_one({"_id": ObjectId()})
     raw.errors_cloud.insert_one(earlier_failure(stage="boot", http_status="none", ts="2026-03-14T12:00:00"))
 
-    found = await store.outcomes(OutcomeQuery())
+    found = [item.outcome for part in PARTS for item in await everything(store, part, 50)]
 
     assert len(found) == 3
     assert all(one.run_ts.tzinfo is not None for one in found)
+    assert all(canonical_form(one)[1] == one for one in found)
+    assert len(await store.outcomes(OutcomeQuery())) <= 1
 
 
 async def test_a_date_as_text_is_utc(store: MongoStore, raw: Raw) -> None:
     """Earlier writers wrote UTC without saying so."""
-    raw.metrics_cloud_v2.insert_one(earlier_sample(run_ts="2026-03-14 12:01:00"))
+    raw.metrics_cloud_v2.insert_one(earlier_sample(gen_ts="2026-03-14 12:01:00"))
 
-    assert [one.run_ts for one in await store.outcomes(OutcomeQuery())] == [moment(1)]
+    [read] = await store.outcomes(OutcomeQuery())
+
+    assert isinstance(read, Sample)
+    assert read.gen_ts == moment(1)
 
 
 async def test_a_year_that_python_does_not_have(store: MongoStore, raw: Raw) -> None:
@@ -208,6 +218,28 @@ class TestModels:
         assert (read.deprecation_date or "").startswith("2026-04-01")
         with pytest.raises(ModelExists):
             await store.add_model(model("GPT-4o"))
+
+    async def test_rows_that_name_no_model_are_told(self, store: MongoStore, raw: Raw, row: dict[str, Any]) -> None:
+        """Their keys are, for whoever has to find them."""
+        raw.models.delete_many({"comment": "names no model"})
+        raw.models.insert_many([{"_id": 7, "model_id": 42}, {"_id": "b", "provider": "", "model_id": "o3"}])
+
+        assert await store.unreadable_models() == ["7", "'b'"]
+        assert [one.model_id for one in await store.models()] == ["gpt-4o"]
+
+    @pytest.mark.parametrize("value", ["true", 1, 1.0, None])
+    async def test_only_true_is_enabled(self, store: MongoStore, raw: Raw, value: Any) -> None:
+        """A row is shown as it is measured, as its index takes it, and can be enabled."""
+        raw.models.insert_one({"provider": "openai", "model_id": "o3", "enabled": value})
+
+        [shown] = await store.models()
+        [disabled] = await store.models(enabled=False)
+        assert (shown.enabled, disabled.enabled, await store.models(enabled=True)) == (False, False, [])
+        assert (await store.model("openai", "o3")).enabled is False
+
+        await store.enable_model("openai", "o3")
+        [measured] = await store.models(enabled=True)
+        assert measured.enabled is True
 
     async def test_changes_set_single_fields(self, store: MongoStore, raw: Raw, row: dict[str, Any]) -> None:
         """Disabling, changing and enabling leave everything else as it was, unknown fields and gaps included."""

@@ -42,7 +42,9 @@ async def test_a_large_collection_is_indexed_behind_the_start(odd: Mongod, caplo
     """The server goes on by itself once nobody waits any longer, even if the store is closed; readers go on."""
     address = Address(uri=Secret(odd.uri), database="large")
     with MongoClient[dict[str, Any]](odd.uri) as client:
-        client.large.metrics_cloud_v2.insert_many([{"run_ts": moment(n), "provider": "p"} for n in range(10)])
+        client.large.metrics_cloud_v2.insert_many(
+            [{"run_ts": moment(n), "provider": "p", "model_name": "m"} for n in range(10)]
+        )
         with failing(client, "hangAfterStartingIndexBuild"):
             store = MongoStore(address, Limits(indexing=0.1))
             await store.open()

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import anyio
 import msgspec
 import pytest
+from bson.decimal128 import Decimal128
+from bson.int64 import Int64
 from bson.objectid import ObjectId
 from pymongo import MongoClient
 
-from llmbench.stores.base import OutcomeQuery
+from llmbench.cli.store_copy import Copy
+from llmbench.messages import Failure
+from llmbench.stores.base import ErrorQuery, OutcomeQuery, Store
 from llmbench.stores.mongo import MongoStore
 from llmbench.stores.mongo_client import Address
+from llmbench.stores.sqlite import SQLiteStore
 from tests.stores.contract_transfer import everything, rollup
 from tests.stores.documents import envelope, failure, moment, sample
 
@@ -25,6 +32,70 @@ async def mongo(emptied_address: Address) -> AsyncIterator[MongoStore]:
     await store.open()
     yield store
     await store.close()
+
+
+NAMED = {"provider": "groq", "model_name": "llama-3"}
+
+
+async def _answers(store: Store, since: datetime | None) -> list[Any]:
+    """Return what a store answers to everything that is asked of outcomes; ids of groups' newest failures apart."""
+    outcomes = await store.outcomes(OutcomeQuery(since=since))
+    groups = await store.error_groups(ErrorQuery(by="model", since=since))
+    return [
+        [msgspec.structs.replace(one, fingerprint="") if isinstance(one, Failure) else one for one in outcomes],
+        [(group.count, group.newest.id) for group in groups],
+        await store.tallies(since=since),
+        await store.summary(since=since),
+        sorted(await store.history(), key=lambda past: past.model_id),
+    ]
+
+
+async def test_a_copy_answers_as_the_source_does(
+    mongo: MongoStore, client: MongoClient[dict[str, Any]], emptied_address: Address, tmp_path: Path
+) -> None:
+    """What is not known stays not known, what does not count goes on not counting, and nothing is refused."""
+    recent = datetime.now(UTC) - timedelta(hours=1)
+    recent = recent.replace(microsecond=0)
+    speeds: list[Any] = [40, None, "64.5", float("nan"), float("inf"), Decimal128("NaN"), True, Int64(20), 0]
+    database = client[emptied_address.database]
+    database.metrics_cloud_v2.insert_many(
+        [
+            *(
+                {**NAMED, "run_ts": recent + timedelta(seconds=n), "tokens_per_second": one, "time_to_first_token": one}
+                for n, one in enumerate(speeds, 1)
+            ),
+            {**NAMED, "model_name": "unknown", "run_ts": recent},
+            {**NAMED, "model_name": "undated", "tokens_per_second": 7},
+            {**NAMED, "gen_ts": recent, "tokens_per_second": 7},
+            {**NAMED, "run_ts": f"{recent:%Y-%m-%d %H:%M:%S}", "tokens_per_second": 7},
+            {**NAMED, "run_ts": recent + timedelta(days=30), "tokens_per_second": 7},
+            {"model_name": "nobody's", "run_ts": recent, "tokens_per_second": 7},
+            {"provider": "groq", "run_ts": recent, "misc": {"cost": float("nan")}, "cost_usd": float("inf")},
+        ]
+    )
+    database.errors_cloud.insert_many(
+        [
+            {**NAMED, "ts": recent + timedelta(seconds=30), "error_kind": "timeout"},
+            {**NAMED, "error_kind": "timeout", "message": "no date"},
+            {**NAMED, "run_ts": "yesterday", "ts": recent},
+            {**NAMED, "ts": recent + timedelta(days=30), "retry_after": float("nan")},
+            {"ts": recent, "error_kind": "timeout"},
+        ]
+    )
+    copy = SQLiteStore(tmp_path / "copy.db")
+    await copy.open()
+    try:
+        done = await Copy(mongo, copy).all()
+
+        assert sum(one.refused for one in done) == 0
+        assert [one.added for one in done if one.what in ("samples", "failures")] == [16, 5]
+        for since in (None, recent - timedelta(minutes=1)):
+            assert await _answers(copy, since) == await _answers(mongo, since)
+        [known, unknown] = await copy.summary()
+        assert (known.n, known.successes, known.tokens_per_second_p50) == (10, 9, 20.0)
+        assert (unknown.model_name, unknown.n, unknown.tokens_per_second_p50) == ("unknown", 1, None)
+    finally:
+        await copy.close()
 
 
 @pytest.mark.parametrize("size", [1, 2, 50])

@@ -163,7 +163,7 @@ class TestDocuments:
 
         assert step.startswith("SEARCH")
         assert "COVERING INDEX" in step
-        assert step.endswith("_by_model (model_name=? AND provider=? AND run_ts>?)")
+        assert step.endswith("_by_model (model_name=? AND provider=? AND run_ts>? AND run_ts<?)")
 
     async def test_histories_cost_the_same_however_many_rows(self, file_store: SQLiteStore) -> None:
         """Fifty times the rows take no more work, as SQLite counts it, to find the histories."""
