@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -13,10 +14,15 @@ from llmbench.cli import output
 from llmbench.cli.configuration import warnings
 from llmbench.cli.context import load_config, mongo_address
 from llmbench.cli.exits import CommandError, ExitCode
+from llmbench.cli.models_common import advice, own_findings
 from llmbench.config import Config
+from llmbench.messages import Model
 from llmbench.providers.presets import CLOUD_KINDS
 from llmbench.stores.base import StoreError, StoreUnusable
 from llmbench.stores.findings import Finding, fail, ok, warn
+
+_ROWS = 10
+"""So many rows of the catalogue are told of one by one."""
 
 
 def run(options: argparse.Namespace) -> int:
@@ -94,13 +100,30 @@ def _store(config: Config, env: Mapping[str, str]) -> Iterator[Finding]:
 def _mongo(config: Config, env: Mapping[str, str]) -> list[Finding]:
     from llmbench.stores import mongo_findings
 
-    return anyio.run(mongo_findings.findings, mongo_address(config, env))
+    look = partial(mongo_findings.findings, mongo_address(config, env), judge=_judge(config))
+    return anyio.run(look)
 
 
 def _sqlite(config: Config) -> list[Finding]:
     from llmbench.stores import sqlite_findings
 
-    return sqlite_findings.findings(config.database)
+    return sqlite_findings.findings(config.database, judge=_judge(config))
+
+
+def _judge(config: Config) -> Callable[[Sequence[Model]], list[Finding]]:
+    """Return what finds out what is wrong with the rows of enabled models, their ids excepted."""
+
+    def judge(models: Sequence[Model]) -> list[Finding]:
+        found = [(model, finding) for model in models for finding in own_findings(config, model)]
+        warnings = [
+            warn("models", f"{model.provider}/{model.model_id} {finding.reason}", advice(model, finding))
+            for model, finding in found[:_ROWS]
+        ]
+        if len(found) > _ROWS:
+            warnings.append(warn("models", f"and {len(found) - _ROWS} more", "llmbench models check lists them all"))
+        return warnings
+
+    return judge
 
 
 def _stamps() -> Finding:

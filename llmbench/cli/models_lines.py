@@ -16,7 +16,7 @@ from llmbench.cli import output
 from llmbench.cli.context import seed_catalogue
 from llmbench.cli.exits import CommandError, ExitCode
 from llmbench.cli.models_change import FORCED
-from llmbench.cli.models_common import check_profile, check_provider, finding_of, sentence
+from llmbench.cli.models_common import check_profile, check_provider, finding_of, request_finding, sentence
 from llmbench.config import Config
 from llmbench.config.check import check_text
 from llmbench.config.tables import ModelId
@@ -142,6 +142,8 @@ def _check(config: Config, model: Model, *, force: bool) -> None:
         raise LineError("names no provider")
     if (wrong := check_text(model.model_id, ModelId)[1]) is not None:
         raise LineError(f"has an id that {wrong}")
+    if (found := request_finding(model)) is not None:
+        raise LineError(f"{found.reason}: take it out")
     if not model.enabled:
         return
     try:

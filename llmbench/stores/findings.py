@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import msgspec
+
+from llmbench.messages import Model
 
 State = Literal["ok", "warn", "fail", "unreachable"]
 
@@ -19,6 +22,10 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     state: State
     told: str
     advice: str | None = None
+
+
+Judge = Callable[[Sequence[Model]], Sequence[Finding]]
+"""Says what is wrong with rows of the catalogue."""
 
 
 def ok(check: str, told: str) -> Finding:

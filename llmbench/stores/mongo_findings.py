@@ -7,8 +7,8 @@ import anyio.to_thread
 import pymongo
 from bson.objectid import ObjectId
 
-from llmbench.stores import mongo_client, mongo_schema
-from llmbench.stores.findings import Finding, fail, ok, warn
+from llmbench.stores import mongo_catalog, mongo_client, mongo_schema
+from llmbench.stores.findings import Finding, Judge, fail, ok, warn
 from llmbench.stores.mongo_client import Address, Database, Limits, store_errors
 from llmbench.stores.mongo_schema import INDEXES, MODELS, ROLLUPS, IndexState
 
@@ -16,8 +16,11 @@ _MISSING = "nothing, llmbench makes it with its next start; if it is missing aft
 _BUILDING = "wait: until the server has built it, questions are slow"
 
 
-async def findings(address: Address, limits: Limits | None = None) -> list[Finding]:
-    """Return what is to be said of the database. Raises `StoreUnusable` or `StoreError` if it can't be looked at."""
+async def findings(address: Address, limits: Limits | None = None, *, judge: Judge | None = None) -> list[Finding]:
+    """Return what is to be said of the database, and with ``judge`` of the rows of its enabled models.
+
+    Raises `StoreUnusable` or `StoreError` if it can't be looked at.
+    """
     limits = limits or Limits()
     client = await mongo_client.connect(address, limits)
     try:
@@ -28,6 +31,7 @@ async def findings(address: Address, limits: Limits | None = None) -> list[Findi
             await _write_nothing(database, limits)
             states = await mongo_schema.inspect(database)
             doubles = await _duplicates(database)
+            models = await mongo_catalog.models(database, limits, None, True)
     finally:
         with anyio.CancelScope(shield=True):
             await anyio.to_thread.run_sync(client.close)
@@ -37,6 +41,7 @@ async def findings(address: Address, limits: Limits | None = None) -> list[Findi
         *_place(address),
         *map(index_finding, states),
         *doubles,
+        *(judge(models) if judge is not None else ()),
     ]
 
 
