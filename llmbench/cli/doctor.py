@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 import anyio
+import msgspec
 
 from llmbench.cli import output
 from llmbench.cli.configuration import warnings
@@ -21,6 +22,7 @@ from llmbench.providers.presets import CLOUD_KINDS
 from llmbench.stores.base import StoreError, StoreUnusable
 from llmbench.stores.findings import Finding, fail, ok, warn
 
+_INDEX = "index "
 _ROWS = 10
 """So many rows of the catalogue are told of one by one."""
 
@@ -39,10 +41,26 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _rows(found: Iterable[Finding]) -> Iterator[tuple[str, str, str]]:
-    for one in found:
+    for one in _grouped(found):
         yield one.check, one.state, one.told
         if one.advice is not None:
             yield "", "", f"-> {one.advice}"
+
+
+def _grouped(found: Iterable[Finding]) -> list[Finding]:
+    """Put indexes of which the same is to be said into one row, in the place of the first."""
+    groups: dict[object, list[Finding]] = {}
+    for number, one in enumerate(found):
+        same = (one.state, one.told, one.advice) if one.check.startswith(_INDEX) else number
+        groups.setdefault(same, []).append(one)
+    return [group[0] if len(group) == 1 else _together(group) for group in groups.values()]
+
+
+def _together(group: Sequence[Finding]) -> Finding:
+    first = group[0]
+    names = "" if first.state == "ok" else f": {', '.join(one.check.removeprefix(_INDEX) for one in group)}"
+    told = first.told.replace("is ", "are ", 1) + names
+    return msgspec.structs.replace(first, check=f"{len(group)} indexes", told=told)
 
 
 def examine(path: Path | None, env: Mapping[str, str]) -> Iterator[Finding]:

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from llmbench.cli import output
-from llmbench.cli.context import seed_catalogue
+from llmbench.cli.context import seed_if_allowed
 from llmbench.cli.exits import CommandError, ExitCode
 from llmbench.cli.models_change import FORCED
 from llmbench.cli.models_common import check_profile, check_provider, finding_of, request_finding, sentence
@@ -51,7 +51,7 @@ async def export(config: Config, store: Store, options: argparse.Namespace) -> i
 
     Of several spellings of a model the enabled one is first: an import takes the first and leaves out the others.
     """
-    await seed_catalogue(config, store)
+    await seed_if_allowed(config, store)
     found = await store.models(provider=options.provider)
     models = sorted(found, key=lambda model: (key_of(model), not model.enabled))
     if not models and options.provider is not None:

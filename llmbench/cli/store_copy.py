@@ -18,7 +18,7 @@ import anyio
 import msgspec
 
 from llmbench.cli import output
-from llmbench.cli.context import load_config, mongo_address, opened, store_errors
+from llmbench.cli.context import load_config, mongo_address, opened, quiet_indexes, store_errors
 from llmbench.cli.exits import CommandError, ExitCode
 from llmbench.config import Config
 from llmbench.error_text import fingerprint, visible
@@ -59,7 +59,8 @@ class Copied(msgspec.Struct, kw_only=True):
 def run(options: argparse.Namespace) -> int:
     config = load_config(options.config)
     _check_places(options.source, options.target)
-    found = anyio.run(_copy_all, config, options.source, options.target)
+    with quiet_indexes():
+        found = anyio.run(_copy_all, config, options.source, options.target)
     if options.json:
         for one in found:
             output.json_line(one)

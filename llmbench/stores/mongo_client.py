@@ -59,6 +59,10 @@ _WARNINGS = threading.Lock()
 _HOST = re.compile(r"(?:[\w.-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?", re.ASCII)
 
 
+_COMMAND = re.compile(r"execute command \{ (\w+):.*", re.DOTALL)
+"""What a refusal tells of a command: its whole document, cut off somewhere."""
+
+
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """How long anything may take, in seconds.
 
@@ -295,4 +299,9 @@ def _no_journal(error: Exception) -> bool:
 def _gist(error: Exception) -> str:
     """Return the driver's message without the server's whole answer and the driver's view of the world."""
     text = str(error).partition(", full error:")[0].partition(", Timeout:")[0].partition(" (configured timeouts:")[0]
-    return f"{type(error).__name__}: {' '.join(text.split())[:300]}"
+    return f"{type(error).__name__}: {without_command(' '.join(text.split()))[:300]}"
+
+
+def without_command(text: str) -> str:
+    """Return what the server says of a command that it refuses, with the command's name in the place of all of it."""
+    return _COMMAND.sub(r"execute command '\1'", text)
