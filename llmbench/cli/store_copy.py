@@ -10,7 +10,7 @@ import argparse
 import os
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Sequence, Set
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
@@ -127,8 +127,9 @@ class Copy:
         rollup told of it already, the copy that brings it would count it once more.
         """
         totals, rollups = await self._source.counts(), await self._source.rollups()
+        known = {rollup.fingerprint for rollup in await self._target.rollups()}
         models, outcomes = await self._models(), [await self._part(part, totals[part]) for part in PARTS]
-        found = [models, *outcomes, await self._rollups(rollups)]
+        found = [models, *outcomes, await self._rollups(rollups, known)]
         found += [await self._records(kind) for kind in _RECORDS]
         if self._reasons > _REASONS:
             output.note(f"and {self._reasons - _REASONS} more were refused")
@@ -173,16 +174,16 @@ class Copy:
             if not verdict.acknowledged:
                 self._refused(verdict.id, verdict.reason or verdict.status)
 
-    async def _rollups(self, rollups: Sequence[ErrorRollup]) -> Copied:
+    async def _rollups(self, rollups: Sequence[ErrorRollup], known: Set[str]) -> Copied:
+        """Copy the counts; ``known`` were in the target before. The copied failures have added others already."""
         done = Copied(what="counted errors")
-        known = {rollup.fingerprint for rollup in await self._target.rollups()}
         for rollup in rollups:
             if not rollup.fingerprint:
                 continue  # of an earlier writer, who had none: nothing could be added to it
-            changed = await self._target.put_rollup(rollup)
+            await self._target.put_rollup(rollup)
             done.read += 1
-            done.added += changed and rollup.fingerprint not in known
-            done.there_already += not changed or rollup.fingerprint in known
+            done.added += rollup.fingerprint not in known
+            done.there_already += rollup.fingerprint in known
         done.target = len(await self._target.rollups())
         return done
 
