@@ -92,7 +92,7 @@ def mongo_address(config: Config, env: Mapping[str, str]) -> Address:
 
     table = config.store.mongo
     try:
-        uri = Secrets(env).require(table.uri_env)
+        uri = Secrets(env).require(table.uri_env, "the URI of the MongoDB server")
     except SecretError as error:
         raise CommandError(str(error)) from error
     return Address(uri=uri, database=table.database, variable=table.uri_env)

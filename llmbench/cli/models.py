@@ -33,9 +33,10 @@ async def _list(config: Config, store: Store, options: argparse.Namespace) -> in
     enabled = True if options.enabled else False if options.disabled else None
     models = await store.models(provider=options.provider, enabled=enabled)
     if not models:
+        sentence = await _nothing(config, store, options)
         if options.count:
             _print_count(options, 0)
-        output.note(await _nothing(config, store, options))
+        output.note(sentence)
         return ExitCode.OK
     if options.count:
         _print_count(options, len(models))

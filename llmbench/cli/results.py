@@ -15,6 +15,7 @@ from llmbench.cli.context import load_config, with_store
 from llmbench.cli.exits import CommandError, ExitCode
 from llmbench.cli.results_summary import print_summaries
 from llmbench.config import Config
+from llmbench.config.check import NEAR
 from llmbench.messages import Failure, Outcome, Sample
 from llmbench.naming import fold
 from llmbench.stores.base import ModelSummary, OutcomeQuery, Store
@@ -169,7 +170,7 @@ def _among(name: str, known: Iterable[str]) -> bool:
 
 def _meant(name: str, known: Iterable[str]) -> str:
     spelled = {fold(other): other for other in known}
-    found = difflib.get_close_matches(fold(name), spelled, n=1)
+    found = difflib.get_close_matches(fold(name), spelled, n=1, cutoff=NEAR)
     return f": did you mean {spelled[found[0]]!r}?" if found else ""
 
 

@@ -74,6 +74,12 @@ def _check_places(source: Place, target: Place) -> None:
         raise CommandError(
             "FROM and TO are both MongoDB: mongodump and mongorestore copy databases as they are, with all their fields"
         )
+    for name, place in (("FROM", source), ("TO", target)):
+        if isinstance(place, Path) and place.name in os.environ and not place.exists():
+            raise CommandError(
+                f"{name} is {place.name!r}, the name of an environment variable: write env:{place.name} "
+                "if a MongoDB database is meant, or give the file another name"
+            )
     if isinstance(source, Path) and not source.exists():
         raise CommandError(f"FROM is '{source}', which does not exist: name an SQLite file of llmbench")
     if isinstance(source, Path) and source.is_file() and not source.stat().st_size:

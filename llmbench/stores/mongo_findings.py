@@ -82,7 +82,8 @@ async def _duplicates(database: Database) -> list[Finding]:
         of = "enabled models" if index.collection == MODELS else f"documents of {index.collection}"
         if names:
             advice = "disable all but one" if index.collection == MODELS else "merge them by hand"
-            told = f"{of} that are one: {'; '.join(names)}"
+            fields = " and ".join(name for name, _ in index.keys)
+            told = f"{of} with the same {fields}: {'; '.join(names)}"
             # Without its index a model may be measured twice and an error be counted twice; the rest is only read.
             problem = fail if index.collection in (MODELS, ROLLUPS) else warn
             found.append(problem("duplicates", told, f"{advice}, then start llmbench, which makes the index"))

@@ -234,7 +234,11 @@ async def duplicates(database: Database, index: Index) -> list[str]:
     ]
     options: dict[str, Any] = {"collation": ANY_CASE} if index.any_case else {}
     found = database[index.collection].aggregate(pipeline, **options)
-    return ["/".join(str(one["_id"].get(name)) for name in fields) async for one in found]
+    return ["/".join(_told(one["_id"].get(name)) for name in fields) async for one in found]
+
+
+def _told(value: object) -> str:
+    return "(not set)" if value is None else str(value)
 
 
 def _state(index: Index, there: Sequence[Mapping[str, Any]], building: Container[str]) -> IndexState:

@@ -164,9 +164,10 @@ def test_an_unknown_provider_names_the_nearest(program: Program) -> None:
     put(program, sample(run_ts=ago(days=3), provider="departed", sample_role="bench"))
     assert program.ok("results", "--provider", "departed").err.startswith("no outcome of provider 'departed'")
     assert program.ok("results", "--provider", "departed", "--model", "gpt-4o-mini").code == 0
-    assert program.refused("results", "--provider", "zzz") == (
-        "provider 'zzz' is neither in the configuration nor in the store"
-    )
+    for far in ("zzz", "nope"):
+        sentence = f"provider {far!r} is neither in the configuration nor in the store"
+        assert program.refused("results", "--provider", far) == sentence
+    assert "use 'openai' (known are" not in program.refused("models", "list", "--provider", "nope")
 
 
 def test_an_unknown_model_names_the_nearest(program: Program) -> None:
