@@ -13,6 +13,7 @@ from llmbench.actors.due import ModelClock, due_at, stalest_first
 from llmbench.actors.leasing import Sharing
 from llmbench.actors.plans import Batch, Plan, Rotation
 from llmbench.actors.supervisor import Supervisor
+from llmbench.cli.configuration import counted
 from llmbench.cli.context import load_config, open_store, store_errors
 from llmbench.cli.engine import (
     STORE_PATIENCE_SECONDS,
@@ -138,7 +139,7 @@ def _announce(store: Store, runs: Runs, providers: list[ResolvedProvider], plan:
     if isinstance(plan, Batch):
         logger.info("%d of %d models are due (%s)", plan.total, len(runs), names)
     else:
-        logger.info("%d models of %d providers (%s)", len(runs), len(providers), names)
+        logger.info("%s of %s (%s)", counted(len(runs), "model"), counted(len(providers), "provider"), names)
 
 
 def _verdict(supervisor: Supervisor, plan: Plan) -> ExitCode:

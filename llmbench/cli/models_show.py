@@ -209,4 +209,4 @@ def _error_rows(errors: Sequence[KnownError]) -> list[tuple[str, str, str, str]]
 
 
 def _shown(value: object) -> str:
-    return f"{value.astimezone():%Y-%m-%d %H:%M:%S}" if isinstance(value, datetime) else str(value)
+    return f"{value.astimezone():%Y-%m-%d %H:%M:%S %Z}" if isinstance(value, datetime) else str(value)

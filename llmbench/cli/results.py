@@ -55,7 +55,7 @@ async def _sum_up(store: Store, query: OutcomeQuery) -> list[ModelSummary]:
 
 def print_outcomes(outcomes: Iterable[Outcome]) -> None:
     """Print a table of outcomes; times of day are this machine's."""
-    columns = ("time", "model", "outcome", "TTFT ms", "tok/s", "tokens", "flags")
+    columns = (f"time {datetime.now().astimezone():%Z}", "model", "outcome", "TTFT ms", "tok/s", "tokens", "flags")
     output.table(columns, map(_row, outcomes), right=(3, 4, 5), wrap=(1, 6))
 
 

@@ -7,6 +7,7 @@ from contextlib import closing
 
 import pytest
 
+from llmbench.cli.configuration import counted
 from tests.cli.conftest import Program
 from tests.stores.documents import model
 
@@ -157,3 +158,9 @@ def test_a_problem_never_repeats_a_key(program: Program) -> None:
     program.configure(f'[providers.openai]\napi_key_env = "{KEY}"\n')
     for action in ("check", "show"):
         assert KEY not in program.refused("config", action)
+
+
+@pytest.mark.parametrize(("number", "told"), [(0, "0 models"), (1, "1 model"), (8, "8 models")])
+def test_things_are_counted(number: int, told: str) -> None:
+    """In the plural, unless it is one."""
+    assert counted(number, "model") == told

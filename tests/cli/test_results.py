@@ -44,7 +44,7 @@ def test_outcomes_are_listed_newest_first(program: Program, narrow: Callable[[Re
     result = program.ok("results", env={"TZ": "XXX-05:30"})  # POSIX: five and a half hours ahead of UTC
     narrow(result)
     header, _rule, first, second, third = result.lines()
-    assert header.split() == ["time", "model", "outcome", "TTFT", "ms", "tok/s", "tokens", "flags"]
+    assert header.split() == ["time", "XXX", "model", "outcome", "TTFT", "ms", "tok/s", "tokens", "flags"]
     local = newest.astimezone(UTC) + timedelta(hours=5, minutes=30)
     assert first.split() == [f"{local:%m-%d}", f"{local:%H:%M}", "groq/m", "auth", "-", "-", "-"]
     assert second.split()[2:] == ["openai/x", "ok", "412", "51.2", "64", "coarse"]
