@@ -77,11 +77,11 @@ class Secrets:
             )
         return Secret(value)
 
-    def require(self, name: str) -> Secret:
-        """Return the secret. Raises `SecretError` if there is none that can be used."""
+    def require(self, name: str, what: str = "the key") -> Secret:
+        """Return the secret. Raises `SecretError` if there is none that can be used; ``what`` tells what to set."""
         secret = self.get(name)
         if secret is None:
-            raise SecretError(f"environment variable {name!r} is not set: set it to the key")
+            raise SecretError(f"environment variable {name!r} is not set: set it to {what}")
         return secret
 
     def is_set(self, name: str) -> bool:

@@ -8,6 +8,7 @@ claimed, and what is held counts until it expires; once that has lasted for a te
 from __future__ import annotations
 
 import logging
+import math
 import random
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -228,8 +229,9 @@ class Leasing:
     def _withheld(self, job: Job, answer: Withheld) -> None:
         if answer.runner != self._leases.runner:
             self._alone.withheld(answer.key)
-        reason = _REASONS[answer.reason].format(answer.runner)
-        logger.info("%s is left alone for %.0f s: %s", _name(answer.key), answer.seconds, reason)
+        own = answer.runner == self._leases.runner
+        reason = _REASONS[answer.reason].format("this runner" if own else answer.runner)
+        logger.info("%s is left alone for %d s: %s", _name(answer.key), math.ceil(answer.seconds), reason)
         measured = None
         if answer.reason == "fresh":
             measured = self._clock.now() + timedelta(seconds=answer.seconds) - self._sharing.fresh

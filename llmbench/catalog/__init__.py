@@ -6,6 +6,7 @@ providers' published lists of models; an id that no rule knows is taken as it is
 
 from llmbench.catalog.findings import Finding
 from llmbench.catalog.judging import judge
+from llmbench.catalog.own_fields import RESERVED, reserved
 from llmbench.catalog.reasoning import reasons
 
-__all__ = ["Finding", "judge", "reasons"]
+__all__ = ["RESERVED", "Finding", "judge", "reasons", "reserved"]

@@ -9,13 +9,14 @@ import msgspec
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
-    """Why an id should not be in the catalogue as it is.
+    """Why a row should not be in the catalogue as it is.
 
     ``wrong_id``: the provider does not take it, but ``right`` where a rule can tell. ``unfit``: the model is of a kind
-    that this benchmark can't compare. ``reason`` is what the sentence says of the id: ``is an embedding model, …``.
+    that this benchmark can't compare. ``profile``: nobody knows the row's. ``request``: it has fields that are not
+    sent. ``reason`` is what the sentence says of the model: ``is an embedding model, …``.
     """
 
-    problem: Literal["wrong_id", "unfit"]
+    problem: Literal["wrong_id", "unfit", "profile", "request"]
     reason: str
     right: str | None = None
 

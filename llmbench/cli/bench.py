@@ -30,6 +30,7 @@ from llmbench.cli.engine import (
     working_lanes,
 )
 from llmbench.cli.exits import CommandError, ExitCode
+from llmbench.cli.models_common import profile_finding, sentence
 from llmbench.config import Config, UnknownProfile
 from llmbench.logs import current_stderr, describe_run, logging_to
 from llmbench.messages import Failure, Model, Outcome, Profile
@@ -173,8 +174,12 @@ async def _model(store: Store, provider: str, model_id: str) -> Model:
 
 
 def _profile(config: Config, model: Model, name: str | None) -> Profile:
+    if name is None:
+        if found := profile_finding(config, model):
+            raise CommandError(f"{sentence(model, found)}, or choose one with --profile")
+        return profile_for(config, model)
     try:
-        return config.profile(name) if name is not None else profile_for(config, model)
+        return config.profile(name)
     except UnknownProfile as error:
         raise CommandError(str(error)) from error
 

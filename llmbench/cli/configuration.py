@@ -97,14 +97,15 @@ def _database_problems(path: Path) -> tuple[str, ...]:
 
 def _providers(config: Config) -> str:
     names = [provider.name for provider in config.enabled_providers()]
-    return f"{_count(len(names), 'provider')} enabled ({', '.join(names)})"
+    return f"{counted(len(names), 'provider')} enabled ({', '.join(names)})"
 
 
 def _models(config: Config) -> str:
     if config.worklist:
-        return f"{_count(len(config.worklist), 'model')} listed in BENCHMARK_MODELS"
-    return f"{_count(sum(len(provider.models) for provider in config.enabled_providers()), 'model')} listed"
+        return f"{counted(len(config.worklist), 'model')} listed in BENCHMARK_MODELS"
+    return f"{counted(sum(len(provider.models) for provider in config.enabled_providers()), 'model')} listed"
 
 
-def _count(number: int, noun: str) -> str:
+def counted(number: int, noun: str) -> str:
+    """Return a number of things, the noun in the plural unless it is one."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

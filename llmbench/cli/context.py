@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -13,6 +14,7 @@ import anyio
 import msgspec
 
 from llmbench.catalog import reasons
+from llmbench.cli import output
 from llmbench.cli.exits import CommandError, ExitCode
 from llmbench.cli.waiting import open_patiently
 from llmbench.config import Config, ConfigError, ResolvedProvider, find, load
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from llmbench.stores.mongo_client import Address
 
 T = TypeVar("T")
+
+_INDEXES = logging.getLogger("llmbench.stores.mongo.indexes")
 
 _BUDGETS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 
@@ -88,7 +92,7 @@ def mongo_address(config: Config, env: Mapping[str, str]) -> Address:
 
     table = config.store.mongo
     try:
-        uri = Secrets(env).require(table.uri_env)
+        uri = Secrets(env).require(table.uri_env, "the URI of the MongoDB server")
     except SecretError as error:
         raise CommandError(str(error)) from error
     return Address(uri=uri, database=table.database, variable=table.uri_env)
@@ -108,14 +112,29 @@ class store_errors:  # noqa: N801  reads as a function where it is used
 
 
 def with_store(config: Config, work: Callable[[Store], Awaitable[T]]) -> T:
-    """Run ``work`` on the open store, in an event loop of its own."""
+    """Run ``work`` on the open store, in an event loop of its own.
+
+    What is wrong with indexes is for the engine's log and `llmbench doctor`, and not for each answer.
+    """
 
     async def main() -> T:
         async with open_store(config) as store:
             with store_errors():
                 return await work(store)
 
-    return anyio.run(main)
+    with quiet_indexes():
+        return anyio.run(main)
+
+
+@contextmanager
+def quiet_indexes() -> Iterator[None]:
+    """Keep what a store says of its indexes off standard error."""
+    level = _INDEXES.level
+    _INDEXES.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        _INDEXES.setLevel(level)
 
 
 async def seed_catalogue(config: Config, store: Store) -> list[Model]:
@@ -125,6 +144,14 @@ async def seed_catalogue(config: Config, store: Store) -> list[Model]:
     """
     await store.seed_models(listed_models(config))
     return await store.models(enabled=True)
+
+
+async def seed_if_allowed(config: Config, store: Store) -> None:
+    """Do as `seed_catalogue` for a command that only reads: a user that may not write still sees what is there."""
+    try:
+        await store.seed_models(listed_models(config))
+    except StoreUnusable as error:
+        output.note(f"warning: what config.toml lists is not in the catalogue yet: {error}")
 
 
 def listed_models(config: Config) -> list[Model]:

@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import anyio
+import msgspec
 
 from llmbench.cli import output
 from llmbench.cli.configuration import warnings
 from llmbench.cli.context import load_config, mongo_address
 from llmbench.cli.exits import CommandError, ExitCode
+from llmbench.cli.models_common import advice, own_findings
 from llmbench.config import Config
+from llmbench.messages import Model
 from llmbench.providers.presets import CLOUD_KINDS
 from llmbench.stores.base import StoreError, StoreUnusable
 from llmbench.stores.findings import Finding, fail, ok, warn
+
+_INDEX = "index "
+_ROWS = 10
+"""So many rows of the catalogue are told of one by one."""
 
 
 def run(options: argparse.Namespace) -> int:
@@ -33,10 +41,26 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _rows(found: Iterable[Finding]) -> Iterator[tuple[str, str, str]]:
-    for one in found:
+    for one in _grouped(found):
         yield one.check, one.state, one.told
         if one.advice is not None:
             yield "", "", f"-> {one.advice}"
+
+
+def _grouped(found: Iterable[Finding]) -> list[Finding]:
+    """Put indexes of which the same is to be said into one row, in the place of the first."""
+    groups: dict[object, list[Finding]] = {}
+    for number, one in enumerate(found):
+        same = (one.state, one.told, one.advice) if one.check.startswith(_INDEX) else number
+        groups.setdefault(same, []).append(one)
+    return [group[0] if len(group) == 1 else _together(group) for group in groups.values()]
+
+
+def _together(group: Sequence[Finding]) -> Finding:
+    first = group[0]
+    names = "" if first.state == "ok" else f": {', '.join(one.check.removeprefix(_INDEX) for one in group)}"
+    told = first.told.replace("is ", "are ", 1) + names
+    return msgspec.structs.replace(first, check=f"{len(group)} indexes", told=told)
 
 
 def examine(path: Path | None, env: Mapping[str, str]) -> Iterator[Finding]:
@@ -94,13 +118,30 @@ def _store(config: Config, env: Mapping[str, str]) -> Iterator[Finding]:
 def _mongo(config: Config, env: Mapping[str, str]) -> list[Finding]:
     from llmbench.stores import mongo_findings
 
-    return anyio.run(mongo_findings.findings, mongo_address(config, env))
+    look = partial(mongo_findings.findings, mongo_address(config, env), judge=_judge(config))
+    return anyio.run(look)
 
 
 def _sqlite(config: Config) -> list[Finding]:
     from llmbench.stores import sqlite_findings
 
-    return sqlite_findings.findings(config.database)
+    return sqlite_findings.findings(config.database, judge=_judge(config))
+
+
+def _judge(config: Config) -> Callable[[Sequence[Model]], list[Finding]]:
+    """Return what finds out what is wrong with the rows of enabled models, their ids excepted."""
+
+    def judge(models: Sequence[Model]) -> list[Finding]:
+        found = [(model, finding) for model in models for finding in own_findings(config, model)]
+        warnings = [
+            warn("models", f"{model.provider}/{model.model_id} {finding.reason}", advice(model, finding))
+            for model, finding in found[:_ROWS]
+        ]
+        if len(found) > _ROWS:
+            warnings.append(warn("models", f"and {len(found) - _ROWS} more", "llmbench models check lists them all"))
+        return warnings
+
+    return judge
 
 
 def _stamps() -> Finding:

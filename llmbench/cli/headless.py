@@ -13,15 +13,8 @@ from llmbench.actors.due import ModelClock, due_at, stalest_first
 from llmbench.actors.leasing import Sharing
 from llmbench.actors.plans import Batch, Plan, Rotation
 from llmbench.actors.supervisor import Supervisor
-from llmbench.cli.context import (
-    as_measured,
-    load_config,
-    new_model,
-    open_store,
-    profile_for,
-    seed_catalogue,
-    store_errors,
-)
+from llmbench.cli.configuration import counted
+from llmbench.cli.context import load_config, open_store, store_errors
 from llmbench.cli.engine import (
     STORE_PATIENCE_SECONDS,
     choose_providers,
@@ -34,9 +27,9 @@ from llmbench.cli.engine import (
     working_lanes,
 )
 from llmbench.cli.exits import CommandError, ExitCode
-from llmbench.config import Config, ResolvedProvider, UnknownProfile
+from llmbench.cli.selection import Runs, Selection
+from llmbench.config import Config, ResolvedProvider
 from llmbench.logs import logging_to
-from llmbench.messages import Model, Profile
 from llmbench.naming import Key, key_of
 from llmbench.stores.base import Store, StoreError
 
@@ -47,7 +40,6 @@ there is nothing to measure: the catalogue has no enabled model of {providers}
   add one:  llmbench models add PROVIDER/MODEL
   or list them in config.toml:  models = ["…"] under [providers.PROVIDER]"""
 
-Runs = list[tuple[Model, Profile]]
 _NAMED_AT_MOST = 10
 
 Refresh = Callable[[], Awaitable[None]]
@@ -71,12 +63,14 @@ async def _measure(
     # What ends by itself does not wait for a store that may never come: whoever started it will do so again.
     async with open_store(config, wait=not options.once) as store:
         with store_errors():
-            runs = await _runs(config, store, providers)
+            selection = Selection(config, store, providers)
+            runs = await selection.read()
             sharing = _sharing(config, store)
             past = await _past(store, sharing)
             await _warn_of_unreadable(store)
         if not runs:
-            raise CommandError(_HOW_TO_FILL.format(providers=", ".join(settings.name for settings in providers)))
+            names = ", ".join(settings.name for settings in providers)
+            raise CommandError("\n".join(selection.left_out) or _HOW_TO_FILL.format(providers=names))
         await warm_up(working)
         plan = _plan(config, runs, past, options)
         supervisor = Supervisor(
@@ -85,7 +79,7 @@ async def _measure(
             store,
             runner_of(config, env),
             grace_seconds=config.schedule.grace_seconds,
-            refresh=_refresher(config, store, providers, plan),
+            refresh=_refresher(selection, plan),
             store_patience=STORE_PATIENCE_SECONDS if options.once else None,
             sharing=sharing,
         )
@@ -100,30 +94,12 @@ async def _measure(
     return _verdict(supervisor, plan)
 
 
-async def _runs(config: Config, store: Store, providers: list[ResolvedProvider]) -> Runs:
-    """Return the models to measure with what to ask each: the catalogue's, or those of BENCHMARK_MODELS."""
-    wanted = {settings.name for settings in providers}
-    enabled = [as_measured(model) for model in await seed_catalogue(config, store)]
-    if config.worklist:
-        known = {key_of(model): model for model in enabled}
-        named = [new_model(ref.provider, ref.model_id, source="BENCHMARK_MODELS") for ref in config.worklist]
-        enabled = [known.get(key_of(model), model) for model in named]
-    return [(model, _profile(config, model)) for model in enabled if model.provider in wanted]
-
-
 async def _warn_of_unreadable(store: Store) -> None:
     if unreadable := await store.unreadable_models():
         named = ", ".join(unreadable[:_NAMED_AT_MOST]) + (", …" if len(unreadable) > _NAMED_AT_MOST else "")
         logger.warning(
             "%d rows of the catalogue name no provider or no model_id and are not measured: %s", len(unreadable), named
         )
-
-
-def _profile(config: Config, model: Model) -> Profile:
-    try:
-        return profile_for(config, model)
-    except UnknownProfile as error:
-        raise CommandError(f"{model.provider}/{model.model_id}: {error}") from error
 
 
 def _plan(config: Config, runs: Runs, clocks: dict[Key, ModelClock], options: argparse.Namespace) -> Plan:
@@ -154,15 +130,15 @@ def _sharing(config: Config, store: Store) -> Sharing:
     )
 
 
-def _refresher(config: Config, store: Store, providers: list[ResolvedProvider], plan: Plan) -> Refresh | None:
+def _refresher(selection: Selection, plan: Plan) -> Refresh | None:
     """Return what takes over changes of the catalogue while the engine runs."""
     if not isinstance(plan, Rotation):
         return None
 
     async def refresh() -> None:
         try:
-            plan.replace_models(await _runs(config, store, providers))
-        except (StoreError, CommandError) as error:
+            plan.replace_models(await selection.read())
+        except StoreError as error:
             logger.error("the catalogue could not be read again, the old one stays: %s", error)  # noqa: TRY400
 
     return refresh
@@ -174,7 +150,7 @@ def _announce(store: Store, runs: Runs, providers: list[ResolvedProvider], plan:
     if isinstance(plan, Batch):
         logger.info("%d of %d models are due (%s)", plan.total, len(runs), names)
     else:
-        logger.info("%d models of %d providers (%s)", len(runs), len(providers), names)
+        logger.info("%s of %s (%s)", counted(len(runs), "model"), counted(len(providers), "provider"), names)
 
 
 def _verdict(supervisor: Supervisor, plan: Plan) -> ExitCode:

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from llmbench.cli import models_change, models_check, models_lines, models_show, output
-from llmbench.cli.context import load_config, seed_catalogue, with_store
+from llmbench.cli.context import load_config, seed_if_allowed, with_store
 from llmbench.cli.exits import ExitCode
 from llmbench.cli.models_common import age, check_provider, effective_profile, no_past, tell_idle_providers
 from llmbench.config import Config
@@ -29,13 +29,14 @@ def run(options: argparse.Namespace) -> int:
 
 
 async def _list(config: Config, store: Store, options: argparse.Namespace) -> int:
-    await seed_catalogue(config, store)
+    await seed_if_allowed(config, store)
     enabled = True if options.enabled else False if options.disabled else None
     models = await store.models(provider=options.provider, enabled=enabled)
     if not models:
+        sentence = await _nothing(config, store, options)
         if options.count:
             _print_count(options, 0)
-        output.note(await _nothing(config, store, options))
+        output.note(sentence)
         return ExitCode.OK
     if options.count:
         _print_count(options, len(models))

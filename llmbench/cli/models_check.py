@@ -1,4 +1,4 @@
-"""`llmbench models check`: what the rules say against the ids that are measured. It changes nothing."""
+"""`llmbench models check`: what is wrong with the rows that are measured, first with their ids. It changes nothing."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from llmbench.cli import output
 from llmbench.cli.context import listed_models
 from llmbench.cli.exits import ExitCode
 from llmbench.cli.models_change import FORCED
-from llmbench.cli.models_common import advice, check_provider, finding_of
+from llmbench.cli.models_common import advice, check_provider, findings_of
 from llmbench.config import Config
 from llmbench.messages import Model
 from llmbench.naming import fold, key_of
@@ -21,15 +21,15 @@ Found = tuple[Model, Finding]
 
 
 async def check(config: Config, store: Store, options: argparse.Namespace) -> int:
-    """Say what is wrong with ids; UNHEALTHY if an enabled model's is, and nobody has added it on purpose."""
+    """Say what is wrong with rows; UNHEALTHY if one of them is enabled, and nobody has added it on purpose."""
     models = await _models(config, store, options)
-    found = [(model, finding) for model in models if (finding := finding_of(config, model)) is not None]
+    found = [(model, finding) for model in models for finding in findings_of(config, model)]
     if options.json:
         for model, finding in found:
             output.json_line(_document(model, finding))
     else:
         _print(found, len(models))
-    wrong = any(model.enabled and not _forced(model) for model, _finding in found)
+    wrong = any(_state(model, finding) == "enabled" for model, finding in found)
     return ExitCode.UNHEALTHY if wrong else ExitCode.OK
 
 
@@ -55,9 +55,8 @@ def _print(found: Iterable[Found], checked: int) -> None:
 
 
 def _rows(model: Model, finding: Finding) -> list[tuple[str, str]]:
-    state = "disabled" if not model.enabled else "forced" if _forced(model) else "enabled"
     name = f"{model.provider}/{model.model_id}"
-    return [(state, name), ("", finding.reason), ("", f"-> {advice(model, finding)}")]
+    return [(_state(model, finding), name), ("", finding.reason), ("", f"-> {advice(model, finding)}")]
 
 
 def _document(model: Model, finding: Finding) -> dict[str, Any]:
@@ -65,13 +64,17 @@ def _document(model: Model, finding: Finding) -> dict[str, Any]:
         "provider": model.provider,
         "model_id": model.model_id,
         "enabled": model.enabled,
-        "forced": _forced(model),
+        "forced": _forced(model, finding),
         "problem": finding.problem,
         "reason": finding.reason,
         "right": finding.right,
     }
 
 
-def _forced(model: Model) -> bool:
-    """Say whether somebody added the model although the rules were against it: then that is no news."""
-    return (model.notes or "").startswith(FORCED)
+def _state(model: Model, finding: Finding) -> str:
+    return "disabled" if not model.enabled else "forced" if _forced(model, finding) else "enabled"
+
+
+def _forced(model: Model, finding: Finding) -> bool:
+    """Say whether somebody added the model although the rules were against its id: then that is no news."""
+    return finding.problem in ("wrong_id", "unfit") and (model.notes or "").startswith(FORCED)

@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
-from llmbench.catalog import Finding, judge
+from llmbench.catalog import Finding, judge, reserved
 from llmbench.cli import output
 from llmbench.cli.context import profile_name, unknown_model_error
 from llmbench.cli.exits import CommandError
@@ -62,7 +62,38 @@ def sentence(model: Model, finding: Finding) -> str:
     return f"{model.provider}/{model.model_id} {finding.reason}: {advice(model, finding)}"
 
 
+def findings_of(config: Config, model: Model, env: Mapping[str, str] | None = None) -> list[Finding]:
+    """Return all that is wrong with a row: with its id, and with what it says of itself."""
+    return [*([found] if (found := finding_of(config, model, env)) else []), *own_findings(config, model)]
+
+
+def own_findings(config: Config, model: Model) -> list[Finding]:
+    """Return what is wrong with what a row says of itself, its profile and its request."""
+    return [found for found in (profile_finding(config, model), request_finding(model)) if found is not None]
+
+
+def profile_finding(config: Config, model: Model) -> Finding | None:
+    """Return why a model can't be measured with the profile of its row, None if it can."""
+    if model.profile is None or model.profile in config.profiles:
+        return None
+    return Finding(problem="profile", reason=f"has the profile {model.profile!r:.80}, which is not known")
+
+
+def request_finding(model: Model) -> Finding | None:
+    """Return which fields of a row's own request are not sent, None if all are."""
+    names = reserved(model.request)
+    if not names:
+        return None
+    return Finding(problem="request", reason=f"has a request with {', '.join(names)}, which llmbench alone sets")
+
+
 def advice(model: Model, finding: Finding) -> str:
+    if finding.problem == "profile":
+        name = f"{model.provider}/{model.model_id}"
+        table = f"add a table [profiles.{model.profile:.80}] to config.toml"
+        return f"llmbench models set {name} --profile none takes it away, or {table}"
+    if finding.problem == "request":
+        return "take it out of the row's request; it is not sent"
     if finding.right is not None:
         return f"use {model.provider}/{finding.right}"
     return "choose one that chats" if finding.problem == "unfit" else "choose another"

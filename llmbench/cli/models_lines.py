@@ -3,32 +3,36 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any
 
 import msgspec
 
 from llmbench.cli import output
-from llmbench.cli.context import seed_catalogue
+from llmbench.cli.context import seed_if_allowed
 from llmbench.cli.exits import CommandError, ExitCode
 from llmbench.cli.models_change import FORCED
-from llmbench.cli.models_common import check_profile, check_provider, finding_of, sentence
+from llmbench.cli.models_common import check_profile, check_provider, finding_of, request_finding, sentence
+from llmbench.cli.models_import import Import, Line, LineVerdict, Status
 from llmbench.config import Config
 from llmbench.config.check import check_text
 from llmbench.config.tables import ModelId
 from llmbench.error_text import visible
 from llmbench.messages import Model
 from llmbench.naming import fold, key_of
-from llmbench.stores.base import ModelChanges, Store, UnknownModel
-
-Status = Literal["added", "exists", "replaced", "unchanged", "refused"]
+from llmbench.stores.base import Store
 
 _FIELDS = [field.encode_name for field in msgspec.structs.fields(Model)]
-_SETTABLE = ModelChanges.__annotations__.keys()
+_LISTED = ("effective_profile", "last_success", "failures_in_a_row")
+"""Fields that `models list` adds to those of a row."""
+
+_BATCH = 500
 _TOLD: dict[Status, str] = {
     "added": "added",
     "exists": "is there already and stays as it is",
@@ -42,29 +46,12 @@ class LineError(Exception):
     """A line that can't be taken, and why."""
 
 
-class Line(msgspec.Struct, frozen=True, kw_only=True):
-    """A line that says something of a model. ``said`` are the fields that it names."""
-
-    model: Model
-    said: frozenset[str]
-
-
-class LineVerdict(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What became of a line; lines are counted from 1."""
-
-    line: int
-    status: Status
-    provider: str | None = None
-    model_id: str | None = None
-    reason: str | None = None
-
-
 async def export(config: Config, store: Store, options: argparse.Namespace) -> int:
     """Write the rows, ordered by provider and id; fields that are not set are left out.
 
     Of several spellings of a model the enabled one is first: an import takes the first and leaves out the others.
     """
-    await seed_catalogue(config, store)
+    await seed_if_allowed(config, store)
     found = await store.models(provider=options.provider)
     models = sorted(found, key=lambda model: (key_of(model), not model.enabled))
     if not models and options.provider is not None:
@@ -77,10 +64,12 @@ async def export(config: Config, store: Store, options: argparse.Namespace) -> i
 async def take(config: Config, store: Store, options: argparse.Namespace) -> int:
     """Take lines one after the other, each on its own account; UNHEALTHY if one was refused."""
     counts: Counter[Status] = Counter()
-    for number, line in _lines(options.file):
-        verdict = await _verdict(config, store, options, number, line)
-        counts[verdict.status] += 1
-        _tell(options, verdict)
+    taking = Import(store, await store.models(), replace=options.replace)
+    lines = _lines(options.file)
+    while part := list(islice(lines, _BATCH)):
+        for verdict in await taking.take([_read_line(config, options, *line) for line in part]):
+            counts[verdict.status] += 1
+            _tell(options, verdict)
     told = ", ".join(f"{count} {status}" for status, count in counts.items()) or "no line with a model in it"
     output.note(f"{told} ({_name(options.file)})")
     return ExitCode.UNHEALTHY if counts["refused"] else ExitCode.OK
@@ -107,33 +96,51 @@ def _read(path: Path) -> bytes:
         raise CommandError(f"{_name(path)} can't be read: {error.strerror}; name a file of JSON lines") from error
 
 
-async def _verdict(
-    config: Config, store: Store, options: argparse.Namespace, number: int, content: bytes
-) -> LineVerdict:
+def _read_line(config: Config, options: argparse.Namespace, number: int, content: bytes) -> Line | LineVerdict:
     named: dict[str, Any] = {}
     try:
-        line = _decoded(content, named)
-        _check(config, line.model, force=options.force)
-        status = await _put(store, line, replace=options.replace)
+        model, said = _decoded(content, named)
+        _check(config, model, force=options.force)
     except LineError as error:
         return LineVerdict(line=number, status="refused", reason=str(error), **named)
-    return LineVerdict(line=number, status=status, **named)
+    return Line(number=number, model=model, said=said)
 
 
-def _decoded(content: bytes, named: dict[str, Any]) -> Line:
-    """Return what a line says, and tell in ``named`` which model as soon as that is known. Raises LineError."""
+def _decoded(content: bytes, named: dict[str, Any]) -> tuple[Model, frozenset[str]]:
+    """Return what a line says, and the fields that it names; raises LineError.
+
+    ``named`` tells which model it is of as soon as that is known.
+    """
     try:
         said = msgspec.json.decode(content, type=dict[str, Any])
+        twice = _said_twice(content)
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise LineError(f"is no JSON object ({error}): write a model on each line, as models export does") from error
     named.update({name: said[name] for name in ("provider", "model_id") if isinstance(said.get(name), str)})
+    if twice is not None:
+        raise LineError(f"says {twice!r:.80} twice: take one out")
+    if listed := [name for name in said if name in _LISTED]:
+        raise LineError(f"has a field {listed[0]!r}, which models list adds: take the lines of llmbench models export")
     if unknown := [name for name in said if name not in _FIELDS]:
         raise LineError(f"has a field {unknown[0]!r:.80}, which no model has: take it out")
-    usual = {"enabled": True, "deprecated": False, "created_at": datetime.now(UTC)}
+    usual: dict[str, Any] = {"enabled": True, "deprecated": False}
+    if "created_at" not in said:  # a line of an export has it, and keeps what it says of its origin
+        usual |= {"created_at": datetime.now(UTC), "source": "import"}
     try:
-        return Line(model=msgspec.convert({**usual, **said}, Model), said=frozenset(said))
+        return msgspec.convert({**usual, **said}, Model), frozenset(said)
     except msgspec.ValidationError as error:
         raise LineError(f"does not describe a model: {error}") from error
+
+
+def _said_twice(content: bytes) -> str | None:
+    """Return a name that an object of a line says more than once, at any depth: the last would hold silently."""
+    twice: list[str] = []
+
+    def note(pairs: list[tuple[str, Any]]) -> None:
+        twice.extend(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
+
+    json.loads(content, object_pairs_hook=note)
+    return next(iter(twice), None)
 
 
 def _check(config: Config, model: Model, *, force: bool) -> None:
@@ -142,6 +149,8 @@ def _check(config: Config, model: Model, *, force: bool) -> None:
         raise LineError("names no provider")
     if (wrong := check_text(model.model_id, ModelId)[1]) is not None:
         raise LineError(f"has an id that {wrong}")
+    if (found := request_finding(model)) is not None:
+        raise LineError(f"{found.reason}: take it out")
     if not model.enabled:
         return
     try:
@@ -153,30 +162,6 @@ def _check(config: Config, model: Model, *, force: bool) -> None:
     finding = finding_of(config, model)
     if finding is not None and not force and not (model.notes or "").startswith(FORCED):
         raise LineError(f"{sentence(model, finding)}, or import it all the same with --force")
-
-
-async def _put(store: Store, line: Line, *, replace: bool) -> Status:
-    """Add a model, or leave what there is of it, but for the fields that a person sets. Raises LineError."""
-    model = line.model
-    try:
-        known = await _known(store, model) or await store.put_model(model)
-        if known is None:
-            return "added"
-        if not replace:
-            return "exists"
-        changes = cast("ModelChanges", {name: getattr(model, name) for name in _SETTABLE & line.said})
-        changed = await store.change_model(known.provider, known.model_id, **changes)
-    except ValueError as error:
-        raise LineError(f"can't be stored: {error}") from error
-    return "unchanged" if changed == known else "replaced"
-
-
-async def _known(store: Store, model: Model) -> Model | None:
-    """Return the row of a model in any spelling, disabled or not."""
-    try:
-        return await store.model(model.provider, model.model_id)
-    except UnknownModel:
-        return None
 
 
 def _tell(options: argparse.Namespace, verdict: LineVerdict) -> None:

@@ -9,7 +9,7 @@ from datetime import datetime
 import msgspec
 
 from llmbench.cli import output
-from llmbench.cli.context import seed_catalogue
+from llmbench.cli.context import seed_if_allowed
 from llmbench.cli.exits import ExitCode
 from llmbench.cli.models_common import age, effective_profile, find_model, no_past
 from llmbench.cli.results import print_outcomes
@@ -66,7 +66,7 @@ class Detail(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 async def show(config: Config, store: Store, options: argparse.Namespace) -> int:
-    await seed_catalogue(config, store)
+    await seed_if_allowed(config, store)
     detail = await _detail(config, store, await find_model(config, store, options))
     if options.json:
         output.json_line(detail)
@@ -209,4 +209,4 @@ def _error_rows(errors: Sequence[KnownError]) -> list[tuple[str, str, str, str]]
 
 
 def _shown(value: object) -> str:
-    return f"{value.astimezone():%Y-%m-%d %H:%M:%S}" if isinstance(value, datetime) else str(value)
+    return f"{value.astimezone():%Y-%m-%d %H:%M:%S %Z}" if isinstance(value, datetime) else str(value)

@@ -15,6 +15,7 @@ from llmbench.cli.context import load_config, with_store
 from llmbench.cli.exits import CommandError, ExitCode
 from llmbench.cli.results_summary import print_summaries
 from llmbench.config import Config
+from llmbench.config.check import NEAR
 from llmbench.messages import Failure, Outcome, Sample
 from llmbench.naming import fold
 from llmbench.stores.base import ModelSummary, OutcomeQuery, Store
@@ -54,7 +55,7 @@ async def _sum_up(store: Store, query: OutcomeQuery) -> list[ModelSummary]:
 
 def print_outcomes(outcomes: Iterable[Outcome]) -> None:
     """Print a table of outcomes; times of day are this machine's."""
-    columns = ("time", "model", "outcome", "TTFT ms", "tok/s", "tokens", "flags")
+    columns = (f"time {datetime.now().astimezone():%Z}", "model", "outcome", "TTFT ms", "tok/s", "tokens", "flags")
     output.table(columns, map(_row, outcomes), right=(3, 4, 5), wrap=(1, 6))
 
 
@@ -169,7 +170,7 @@ def _among(name: str, known: Iterable[str]) -> bool:
 
 def _meant(name: str, known: Iterable[str]) -> str:
     spelled = {fold(other): other for other in known}
-    found = difflib.get_close_matches(fold(name), spelled, n=1)
+    found = difflib.get_close_matches(fold(name), spelled, n=1, cutoff=NEAR)
     return f": did you mean {spelled[found[0]]!r}?" if found else ""
 
 

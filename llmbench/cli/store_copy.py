@@ -10,7 +10,7 @@ import argparse
 import os
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Sequence, Set
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
@@ -18,7 +18,7 @@ import anyio
 import msgspec
 
 from llmbench.cli import output
-from llmbench.cli.context import load_config, mongo_address, opened, store_errors
+from llmbench.cli.context import load_config, mongo_address, opened, quiet_indexes, store_errors
 from llmbench.cli.exits import CommandError, ExitCode
 from llmbench.config import Config
 from llmbench.error_text import fingerprint, visible
@@ -59,7 +59,8 @@ class Copied(msgspec.Struct, kw_only=True):
 def run(options: argparse.Namespace) -> int:
     config = load_config(options.config)
     _check_places(options.source, options.target)
-    found = anyio.run(_copy_all, config, options.source, options.target)
+    with quiet_indexes():
+        found = anyio.run(_copy_all, config, options.source, options.target)
     if options.json:
         for one in found:
             output.json_line(one)
@@ -73,6 +74,12 @@ def _check_places(source: Place, target: Place) -> None:
         raise CommandError(
             "FROM and TO are both MongoDB: mongodump and mongorestore copy databases as they are, with all their fields"
         )
+    for name, place in (("FROM", source), ("TO", target)):
+        if isinstance(place, Path) and place.name in os.environ and not place.exists():
+            raise CommandError(
+                f"{name} is {place.name!r}, the name of an environment variable: write env:{place.name} "
+                "if a MongoDB database is meant, or give the file another name"
+            )
     if isinstance(source, Path) and not source.exists():
         raise CommandError(f"FROM is '{source}', which does not exist: name an SQLite file of llmbench")
     if isinstance(source, Path) and source.is_file() and not source.stat().st_size:
@@ -126,8 +133,9 @@ class Copy:
         rollup told of it already, the copy that brings it would count it once more.
         """
         totals, rollups = await self._source.counts(), await self._source.rollups()
+        known = {rollup.fingerprint for rollup in await self._target.rollups()}
         models, outcomes = await self._models(), [await self._part(part, totals[part]) for part in PARTS]
-        found = [models, *outcomes, await self._rollups(rollups)]
+        found = [models, *outcomes, await self._rollups(rollups, known)]
         found += [await self._records(kind) for kind in _RECORDS]
         if self._reasons > _REASONS:
             output.note(f"and {self._reasons - _REASONS} more were refused")
@@ -172,16 +180,16 @@ class Copy:
             if not verdict.acknowledged:
                 self._refused(verdict.id, verdict.reason or verdict.status)
 
-    async def _rollups(self, rollups: Sequence[ErrorRollup]) -> Copied:
+    async def _rollups(self, rollups: Sequence[ErrorRollup], known: Set[str]) -> Copied:
+        """Copy the counts; ``known`` were in the target before. The copied failures have added others already."""
         done = Copied(what="counted errors")
-        known = {rollup.fingerprint for rollup in await self._target.rollups()}
         for rollup in rollups:
             if not rollup.fingerprint:
                 continue  # of an earlier writer, who had none: nothing could be added to it
-            changed = await self._target.put_rollup(rollup)
+            await self._target.put_rollup(rollup)
             done.read += 1
-            done.added += changed and rollup.fingerprint not in known
-            done.there_already += not changed or rollup.fingerprint in known
+            done.added += rollup.fingerprint not in known
+            done.there_already += rollup.fingerprint in known
         done.target = len(await self._target.rollups())
         return done
 

@@ -190,9 +190,13 @@ def quote(value: Any) -> str:
     return _shortened(redact_patterns(repr(value)))
 
 
-def nearest(name: str, known: Sequence[str]) -> str | None:
+NEAR = 0.65
+"""How alike the names of two providers have to be for one to be meant by the other, as difflib counts it."""
+
+
+def nearest(name: str, known: Sequence[str], alike: float = 0.6) -> str | None:
     """Return the known name that ``name`` was probably meant to be."""
-    found = difflib.get_close_matches(name.lower().replace("-", "_"), known, n=1, cutoff=0.6)
+    found = difflib.get_close_matches(name.lower().replace("-", "_"), known, n=1, cutoff=alike)
     return found[0] if found else None
 
 

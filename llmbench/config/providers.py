@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from llmbench.config.check import Problem, listed, nearest, quote
+from llmbench.config.check import NEAR, Problem, listed, nearest, quote
 from llmbench.config.tables import ProviderTable
 from llmbench.messages import Model
 from llmbench.naming import fold
@@ -144,7 +144,7 @@ def located(path: str, folder: Path) -> Path:
 
 def unknown_provider(name: str, known: Sequence[str]) -> str:
     """Return what to say of a provider that is neither known nor configured."""
-    meant = nearest(name, known)
+    meant = nearest(name, known, NEAR)
     use = f"use {meant!r} (known are {listed(known, 'and')})" if meant else f"use {listed(known)}"
     return f"provider {quote(name)} is unknown: {use}, or give it a table in config.toml with kind and base_url"
 

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import httpx2
 import msgspec
 
+from llmbench.catalog import RESERVED
 from llmbench.measure.exchange import Exchange, Limits
 from llmbench.measure.transport import StampedTransport
 from llmbench.messages import Model, Profile
@@ -129,5 +130,5 @@ def merged(request: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, 
 
 
 def body_overrides(model: Model) -> Mapping[str, Any]:
-    """Return the model's own request fields, as the catalogue has them, without those that choose the API."""
-    return {key: value for key, value in (model.request or {}).items() if key != "api"}
+    """Return the model's own request fields, as the catalogue has them, but for ``api`` and what is llmbench's own."""
+    return {key: value for key, value in (model.request or {}).items() if key != "api" and key not in RESERVED}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Literal
 
 import msgspec
+
+from llmbench.messages import Model
 
 State = Literal["ok", "warn", "fail", "unreachable"]
 
@@ -21,6 +23,10 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     state: State
     told: str
     advice: str | None = None
+
+
+Judge = Callable[[Sequence[Model]], Sequence[Finding]]
+"""Says what is wrong with rows of the catalogue."""
 
 
 class LeftOut(msgspec.Struct, frozen=True, kw_only=True):

@@ -53,6 +53,7 @@ from llmbench.stores.mongo_schema import IndexState
 from llmbench.stores.mongo_slices import Landed, slices
 
 logger = logging.getLogger(__name__)
+_index_logger = logging.getLogger(f"{__name__}.indexes")
 
 _PAGES_A_PUT = 4
 """So many pages of what was left uncounted does one put count at most."""
@@ -127,9 +128,9 @@ class MongoStore:
         self._failed = {(state.collection, state.name): state for state in states if state.status == "failed"}
         for state in states:
             if state.detail:
-                logger.warning("%s: %s", self.description, state.detail)
+                _index_logger.warning("%s: %s", self.description, state.detail)
         if building := sorted({state.collection for state in states if state.status == "building"}):
-            logger.warning(
+            _index_logger.warning(
                 "%s: the server is building indexes of %s; until it has, questions are slow",
                 self.description,
                 ", ".join(building),

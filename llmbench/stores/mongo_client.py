@@ -59,6 +59,10 @@ _WARNINGS = threading.Lock()
 _HOST = re.compile(r"(?:[\w.-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?", re.ASCII)
 
 
+_COMMAND = re.compile(r"execute command \{ (\w+):.*", re.DOTALL)
+"""What a refusal tells of a command: its whole document, cut off somewhere."""
+
+
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """How long anything may take, in seconds.
 
@@ -202,11 +206,27 @@ def _unusable_uri(address: Address, error: Exception) -> StoreError:
     if hint := _hint(address):
         return StoreUnusable(f"environment variable {address.variable!r} holds no valid MongoDB URI{hint}")
     if isinstance(error, ConfigurationError) and address.uri.reveal().startswith(SRV_SCHEME):
-        return StoreError(f"{address} can't be looked up in the DNS; check the host's name, or try again later")
+        return _not_in_dns(address)
+    if not _ports_hold(address.uri.reveal()):
+        return StoreUnusable(
+            f"environment variable {address.variable!r} holds no valid MongoDB URI: "
+            "a port in it is no number from 1 to 65535; correct it, or leave it out for 27017"
+        )
     return StoreUnusable(
         f"environment variable {address.variable!r} holds no valid MongoDB URI ({type(error).__name__}): write it as "
         "mongodb://user:password@host:27017, every special character of the password percent-encoded"
     )
+
+
+def _ports_hold(uri: str) -> bool:
+    """Say whether every port in a URI is one; the colons of an IPv6 address begin none."""
+    hosts = uri.partition("://")[2].partition("?")[0].partition("/")[0].rpartition("@")[2].split(",")
+    ports = [port for _, colon, port in (host.rpartition("]")[2].rpartition(":") for host in hosts) if colon]
+    return all(port.isascii() and port.isdecimal() and 0 < int(port) < 65536 for port in ports)
+
+
+def _not_in_dns(address: Address) -> StoreError:
+    return StoreError(f"{address} can't be looked up in the DNS; correct {address.variable}, or try again later")
 
 
 class Deployment(msgspec.Struct, frozen=True):
@@ -279,6 +299,8 @@ def in_contract_terms(address: Address, error: Exception) -> StoreError:
             f"{address} refuses us ({said}); check the user, its password and its roles (readWrite on the database) "
             f"in {address.variable}"
         )
+    if isinstance(error, ConfigurationError) and address.uri.reveal().startswith(SRV_SCHEME):
+        return _not_in_dns(address)
     if isinstance(error, ServerSelectionTimeoutError):
         return StoreError(f"{address} can't be reached ({said}); start it, or correct {address.variable}")
     if isinstance(error, ExecutionTimeout | WTimeoutError) or getattr(error, "timeout", False):
@@ -295,4 +317,9 @@ def _no_journal(error: Exception) -> bool:
 def _gist(error: Exception) -> str:
     """Return the driver's message without the server's whole answer and the driver's view of the world."""
     text = str(error).partition(", full error:")[0].partition(", Timeout:")[0].partition(" (configured timeouts:")[0]
-    return f"{type(error).__name__}: {' '.join(text.split())[:300]}"
+    return f"{type(error).__name__}: {without_command(' '.join(text.split()))[:300]}"
+
+
+def without_command(text: str) -> str:
+    """Return what the server says of a command that it refuses, with the command's name in the place of all of it."""
+    return _COMMAND.sub(r"execute command '\1'", text)

@@ -7,8 +7,8 @@ import anyio.to_thread
 import pymongo
 from bson.objectid import ObjectId
 
-from llmbench.stores import mongo_client, mongo_left_out, mongo_schema
-from llmbench.stores.findings import Finding, fail, ok, warn
+from llmbench.stores import mongo_catalog, mongo_client, mongo_left_out, mongo_schema
+from llmbench.stores.findings import Finding, Judge, fail, ok, warn
 from llmbench.stores.mongo_client import Address, Database, Limits, store_errors
 from llmbench.stores.mongo_schema import INDEXES, MODELS, ROLLUPS, IndexState
 
@@ -16,8 +16,11 @@ _MISSING = "nothing, llmbench makes it with its next start; if it is missing aft
 _BUILDING = "wait: until the server has built it, questions are slow"
 
 
-async def findings(address: Address, limits: Limits | None = None) -> list[Finding]:
-    """Return what is to be said of the database. Raises `StoreUnusable` or `StoreError` if it can't be looked at."""
+async def findings(address: Address, limits: Limits | None = None, *, judge: Judge | None = None) -> list[Finding]:
+    """Return what is to be said of the database, and with ``judge`` of the rows of its enabled models.
+
+    Raises `StoreUnusable` or `StoreError` if it can't be looked at.
+    """
     limits = limits or Limits()
     client = await mongo_client.connect(address, limits)
     try:
@@ -29,6 +32,7 @@ async def findings(address: Address, limits: Limits | None = None) -> list[Findi
             states = await mongo_schema.inspect(database)
             doubles = await _duplicates(database)
             left_out = await mongo_left_out.findings(database, limits)
+            models = await mongo_catalog.models(database, limits, None, True)
     finally:
         with anyio.CancelScope(shield=True):
             await anyio.to_thread.run_sync(client.close)
@@ -39,6 +43,7 @@ async def findings(address: Address, limits: Limits | None = None) -> list[Findi
         *map(index_finding, states),
         *doubles,
         *left_out,
+        *(judge(models) if judge is not None else ()),
     ]
 
 
@@ -79,7 +84,8 @@ async def _duplicates(database: Database) -> list[Finding]:
         of = "enabled models" if index.collection == MODELS else f"documents of {index.collection}"
         if names:
             advice = "disable all but one" if index.collection == MODELS else "merge them by hand"
-            told = f"{of} that are one: {'; '.join(names)}"
+            fields = " and ".join(name for name, _ in index.keys)
+            told = f"{of} with the same {fields}: {'; '.join(names)}"
             # Without its index a model may be measured twice and an error be counted twice; the rest is only read.
             problem = fail if index.collection in (MODELS, ROLLUPS) else warn
             found.append(problem("duplicates", told, f"{advice}, then start llmbench, which makes the index"))

@@ -15,7 +15,7 @@ from pymongo.collation import Collation
 from pymongo.errors import NetworkTimeout, OperationFailure
 
 from llmbench.stores.base import StoreUnusable
-from llmbench.stores.mongo_client import Address, Database, Document
+from llmbench.stores.mongo_client import Address, Database, Document, without_command
 
 SAMPLES = "metrics_cloud_v2"
 PROBES = "metrics_cloud_probe"
@@ -217,7 +217,7 @@ async def _unmade(database: Database, index: Index, error: OperationFailure) -> 
 
 async def _reason(database: Database, index: Index, error: OperationFailure) -> str:
     if error.code != DUPLICATE_KEY:
-        return f"{(error.details or {}).get('errmsg', error)}"
+        return without_command(f"{(error.details or {}).get('errmsg', error)}")
     names = "; ".join(await duplicates(database, index))
     return f"what it would keep unique is there more than once: {names}; nothing was changed: disable or merge them"
 
@@ -234,7 +234,11 @@ async def duplicates(database: Database, index: Index) -> list[str]:
     ]
     options: dict[str, Any] = {"collation": ANY_CASE} if index.any_case else {}
     found = database[index.collection].aggregate(pipeline, **options)
-    return ["/".join(str(one["_id"].get(name)) for name in fields) async for one in found]
+    return ["/".join(_told(one["_id"].get(name)) for name in fields) async for one in found]
+
+
+def _told(value: object) -> str:
+    return "(not set)" if value is None else str(value)
 
 
 def _state(index: Index, there: Sequence[Mapping[str, Any]], building: Container[str]) -> IndexState:

@@ -6,8 +6,8 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
-from llmbench.stores import sqlite_schema
-from llmbench.stores.findings import Finding, LeftOut, answers, fail, ok, warn
+from llmbench.stores import sqlite_catalog, sqlite_schema
+from llmbench.stores.findings import Finding, Judge, LeftOut, answers, fail, ok, warn
 from llmbench.stores.sqlite_outcomes import time_of, window
 
 _DUPLICATES = """
@@ -22,14 +22,17 @@ _MEGABYTE = 1_000_000
 _FAULTS = 5
 
 
-def findings(path: Path) -> list[Finding]:
-    """Return what is to be said of the file. Raises `StoreUnusable` or `StoreError` if it can't be looked at."""
+def findings(path: Path, *, judge: Judge | None = None) -> list[Finding]:
+    """Return what is to be said of the file, and with ``judge`` of the rows of its enabled models.
+
+    Raises `StoreUnusable` or `StoreError` if it can't be looked at.
+    """
     sqlite_schema.check(path)
     if not path.exists():
         return [ok("store", f"SQLite file {path} is not there yet: it is made when llmbench first needs it")]
     about = [_size(path), _journal(path)]
     with sqlite_schema.reading(path) as connection:
-        return [*about, _version(connection), *_tables(connection)]
+        return [*about, _version(connection), *_tables(connection, judge)]
 
 
 def _size(path: Path) -> Finding:
@@ -58,7 +61,7 @@ def _journal(path: Path) -> Finding:
     return warn("journal", "no write-ahead log", "nothing: llmbench switches to one with its next command")
 
 
-def _tables(connection: sqlite3.Connection) -> Iterator[Finding]:
+def _tables(connection: sqlite3.Connection, judge: Judge | None) -> Iterator[Finding]:
     faults = _faults(connection)
     if faults != ["ok"]:
         yield fail("integrity", "; ".join(faults), "stop the engine and restore a backup")
@@ -72,6 +75,8 @@ def _tables(connection: sqlite3.Connection) -> Iterator[Finding]:
     else:
         yield ok("duplicates", "no model is enabled twice")
     yield from answers([_left_out(connection, table) for table in ("samples", "failures")])
+    if judge is not None:
+        yield from judge(sqlite_catalog.models(connection, None, True))
 
 
 def _left_out(connection: sqlite3.Connection, table: str) -> LeftOut:

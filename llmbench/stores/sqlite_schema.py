@@ -141,7 +141,6 @@ MIGRATIONS = (_VERSION_1, _VERSION_2)
 SCHEMA_VERSION = len(MIGRATIONS)
 
 _UNUSABLE = frozenset({sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_AUTH})
-_DAMAGED = {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT}
 _LOCKED = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 _PASSING = {errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 
@@ -366,8 +365,11 @@ def store_errors(path: Path, unusable: frozenset[int] = _UNUSABLE) -> Iterator[N
 
 def _in_contract_terms(path: Path, error: sqlite3.Error, unusable: frozenset[int]) -> StoreError:
     code = error.sqlite_errorcode & 0xFF  # the rest of an extended code says where it happened
-    if code in _DAMAGED:
-        return StoreUnusable(f"SQLite file '{path}' is damaged or no database ({error}); restore or move it away")
+    if code == sqlite3.SQLITE_NOTADB:
+        what = "no SQLite database, or its beginning is damaged"
+        return StoreUnusable(f"'{path}' is {what} ({error}); name another file, or restore or move it away")
+    if code == sqlite3.SQLITE_CORRUPT:
+        return StoreUnusable(f"SQLite file '{path}' is damaged ({error}); restore or move it away")
     if code in unusable:
         return StoreUnusable(f"SQLite file '{path}' can't be written ({error}); check the place and its permissions")
     if code in _LOCKED:

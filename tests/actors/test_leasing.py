@@ -329,7 +329,9 @@ class TestTheActor:
         leases.taken["m"] = Withheld(key=LeaseKey("groq", "m"), reason="fresh", runner=leases.runner, seconds=60.0)
         async with running(leases, term=0.02) as around:
             around.leasing.want(job())
-            assert isinstance(await around.answer(), Deferred)
+            deferred = await around.answer()
+            assert isinstance(deferred, Deferred)
+            assert deferred.reason == "this runner has measured it"
             leases.away = StoreError("the store is away")
             run = job("new")
             around.leasing.want(run)

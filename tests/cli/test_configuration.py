@@ -7,6 +7,7 @@ from contextlib import closing
 
 import pytest
 
+from llmbench.cli.configuration import counted
 from tests.cli.conftest import Program
 from tests.stores.documents import model
 
@@ -80,21 +81,21 @@ def test_a_mongodb_store_is_named_without_its_password(program: Program) -> None
     assert result.out.endswith("mongo store in MongoDB database 'llm-bench' at db.example:27017\n")
 
 
-@pytest.mark.parametrize("uri", ["db.example", "mongodb://me:hun/ter2@db", "mongodb://me:hunter2@db:port"])
+@pytest.mark.parametrize("uri", ["db.example", "mongodb://me:hun/ter2@db", "mongodb://me:hunter2@db:p0rt"])
 def test_a_uri_that_is_none_is_a_problem(program: Program, uri: str) -> None:
     """The sentence names the variable and shows nothing of its value, which may hold a password."""
     program.configure(LOCAL)
     sentence = program.refused("config", "check", env={"MONGODB_URI": uri})
     assert sentence.startswith("environment variable 'MONGODB_URI' holds no valid MongoDB URI")
     assert "hun" not in sentence
-    assert "port" not in sentence
+    assert "p0rt" not in sentence
 
 
 @pytest.mark.parametrize(
     ("place", "reason"),
     [
         (".", "is not a regular file"),
-        ("config.toml", "is damaged or no database"),
+        ("config.toml", "is no SQLite database, or its beginning is damaged"),
         ("config.toml/x.db", "Not a directory"),
         ("loop.db", "No such file or directory"),
         ("/dev/full", "is not a regular file"),
@@ -157,3 +158,9 @@ def test_a_problem_never_repeats_a_key(program: Program) -> None:
     program.configure(f'[providers.openai]\napi_key_env = "{KEY}"\n')
     for action in ("check", "show"):
         assert KEY not in program.refused("config", action)
+
+
+@pytest.mark.parametrize(("number", "told"), [(0, "0 models"), (1, "1 model"), (8, "8 models")])
+def test_things_are_counted(number: int, told: str) -> None:
+    """In the plural, unless it is one."""
+    assert counted(number, "model") == told

@@ -207,7 +207,8 @@ def test_indexes_and_duplicates_that_are_in_the_way(program: Program, variables:
     assert duplicates.keys() == {"ok", "fail", "warn"}
     assert "gpt-4o" in duplicates["fail"]["told"].lower()
     assert "disable all but one" in duplicates["fail"]["advice"]
-    assert duplicates["warn"]["told"].startswith("documents of model_status that are one: openai/")
+    told = duplicates["warn"]["told"]
+    assert told.startswith("documents of model_status with the same provider and model_id: openai/")
 
 
 def test_documents_that_count_nowhere(program: Program, variables: dict[str, str]) -> None:

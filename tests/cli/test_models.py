@@ -267,7 +267,7 @@ def test_a_model_is_shown_with_its_past(program: Program, narrow: Callable[[Resu
         "state": "enabled",
         "profile": "default (by its provider and id)",
         "notes": "[red]handle with care",
-        "added": datetime(2026, 3, 13, 12, tzinfo=UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S"),
+        "added": datetime(2026, 3, 13, 12, tzinfo=UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S %Z"),
         "last scheduled success": "1 h ago",
         "failures since": "3 in a row, the last 30 min ago: network",
     }

@@ -51,7 +51,7 @@ def test_models_are_counted(program: Program) -> None:
 
 def test_nobody_counts_the_models_of_an_unknown_provider(program: Program) -> None:
     """A misspelt provider is an error, not 0."""
-    assert program.run("models", "list", "--count", "--provider", "groc").code == 2
+    assert program.refused("models", "list", "--count", "--provider", "groc").startswith("provider 'groc' is unknown")
 
 
 # export

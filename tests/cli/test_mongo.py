@@ -68,3 +68,25 @@ def test_a_terminal_is_safe_from_providers(program: Program, variables: dict[str
 
     assert r"gro\x1b[2Jq (failing)" in result.err
     assert "\x1b" not in result.out + result.err
+
+
+def test_a_variable_that_is_not_marked_as_one(program: Program, variables: dict[str, str]) -> None:
+    """No file of its name is made; a file that is there is one."""
+    file = program.home / "source.db"
+    program.ok("models", "list")
+    program.database.rename(file)
+    told = "'MONGODB_URI', the name of an environment variable: write env:MONGODB_URI if a MongoDB database is meant"
+    assert told in program.refused("store", "copy", file, "MONGODB_URI", env=variables)
+    assert told in program.refused("store", "copy", "MONGODB_URI", file, env=variables)
+    assert not (program.home / "MONGODB_URI").exists()
+    assert program.refused("store", "copy", file, "env:NOPE") == (
+        "environment variable 'NOPE' is not set: set it to the URI of the MongoDB server"
+    )
+
+
+def test_a_file_that_is_no_database(program: Program, variables: dict[str, str]) -> None:
+    """Somebody may have named the wrong one, which is not to be restored."""
+    program.configure("[providers.groq]\n")
+    sentence = program.refused("store", "copy", "config.toml", "env:MONGODB_URI", env=variables)
+    assert "is no SQLite database, or its beginning is damaged" in sentence
+    assert sentence.endswith("; name another file, or restore or move it away")

@@ -44,7 +44,7 @@ def test_outcomes_are_listed_newest_first(program: Program, narrow: Callable[[Re
     result = program.ok("results", env={"TZ": "XXX-05:30"})  # POSIX: five and a half hours ahead of UTC
     narrow(result)
     header, _rule, first, second, third = result.lines()
-    assert header.split() == ["time", "model", "outcome", "TTFT", "ms", "tok/s", "tokens", "flags"]
+    assert header.split() == ["time", "XXX", "model", "outcome", "TTFT", "ms", "tok/s", "tokens", "flags"]
     local = newest.astimezone(UTC) + timedelta(hours=5, minutes=30)
     assert first.split() == [f"{local:%m-%d}", f"{local:%H:%M}", "groq/m", "auth", "-", "-", "-"]
     assert second.split()[2:] == ["openai/x", "ok", "412", "51.2", "64", "coarse"]
@@ -177,9 +177,10 @@ def test_an_unknown_provider_names_the_nearest(program: Program) -> None:
     put(program, sample(run_ts=ago(days=3), provider="departed", sample_role="bench"))
     assert program.ok("results", "--provider", "departed").err.startswith("no outcome of provider 'departed'")
     assert program.ok("results", "--provider", "departed", "--model", "gpt-4o-mini").code == 0
-    assert program.refused("results", "--provider", "zzz") == (
-        "provider 'zzz' is neither in the configuration nor in the store"
-    )
+    for far in ("zzz", "nope"):
+        sentence = f"provider {far!r} is neither in the configuration nor in the store"
+        assert program.refused("results", "--provider", far) == sentence
+    assert "use 'openai' (known are" not in program.refused("models", "list", "--provider", "nope")
 
 
 def test_an_unknown_model_names_the_nearest(program: Program) -> None:

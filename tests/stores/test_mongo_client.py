@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import anyio.to_thread
 import pytest
+from pymongo.errors import ConfigurationError, OperationFailure
 
 from llmbench.secrets import Secret
 from llmbench.stores import mongo_client
@@ -61,3 +62,32 @@ async def test_a_password_that_is_not_encoded(scheme: str, password: str) -> Non
 def test_a_database_in_the_path(path: str, found: str | None) -> None:
     """One that is not used is found; ``admin`` says where users are known, whatever is used."""
     assert mongo_client.passed_over(Address(uri=Secret(f"mongodb://me:p%2Fq@h:1,i:2{path}"), database="d")) == found
+
+
+@pytest.mark.parametrize("hosts", ["h:port", "h:99999", "h:0", "me:Hunter2@h:27o17", "h:27017,i:x", "[::1]:x"])
+async def test_a_port_that_is_none(hosts: str) -> None:
+    """The sentence blames the port, and no password."""
+    address = Address(uri=Secret(f"mongodb://{hosts}/"), database="d")
+
+    with pytest.raises(StoreUnusable, match="a port in it is no number from 1 to 65535; correct it") as caught:
+        await MongoStore(address).open()
+    assert "Hunter2" not in str(caught.value)
+    with pytest.raises(StoreUnusable, match="a port in it"):
+        mongo_client.check(address)
+
+
+def test_a_name_that_is_not_in_the_dns() -> None:
+    """Whenever the driver finds that, it says what to correct."""
+    address = Address(uri=Secret("mongodb+srv://me:Hunter2@nohost.invalid/"), database="d")
+    error = ConfigurationError("The DNS query name does not exist: _mongodb._tcp.nohost.invalid.")
+    where = "MongoDB database 'd' at nohost.invalid"
+    told = str(mongo_client.in_contract_terms(address, error))
+    assert told == f"{where} can't be looked up in the DNS; correct MONGODB_URI, or try again later"
+
+
+def test_of_a_refused_command_its_name_is_told() -> None:
+    """The whole of it, with documents in it, is not."""
+    said = 'not authorized on d to execute command { insert: "models", ordered: true, lsid: { id: UUID("0") } }'
+    address = Address(uri=Secret("mongodb://h/"), database="d")
+    told = str(mongo_client.in_contract_terms(address, OperationFailure(said, 13)))
+    assert "(OperationFailure: not authorized on d to execute command 'insert'); check the user" in told

@@ -1,0 +1,60 @@
+"""What the engine measures: the catalogue's models, or those of BENCHMARK_MODELS, each with what to ask it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+
+from llmbench.catalog import Finding
+from llmbench.cli.context import as_measured, new_model, profile_for, seed_catalogue
+from llmbench.cli.models_common import own_findings, sentence
+from llmbench.config import Config, ResolvedProvider
+from llmbench.messages import Model, Profile
+from llmbench.naming import key_of
+from llmbench.stores.base import Store
+
+logger = logging.getLogger("llmbench.engine")
+
+Runs = list[tuple[Model, Profile]]
+
+
+class Selection:
+    """Reads what to measure, time and again. A row that can't be measured is left out and told of, once."""
+
+    def __init__(self, config: Config, store: Store, providers: Iterable[ResolvedProvider]) -> None:
+        self._config = config
+        self._store = store
+        self._wanted = {settings.name for settings in providers}
+        self._told: set[str] = set()
+        self.left_out: list[str] = []
+        """A sentence for each model that was left out when the catalogue was last read."""
+
+    async def read(self) -> Runs:
+        enabled = [as_measured(model) for model in await seed_catalogue(self._config, self._store)]
+        chosen = [model for model in self._narrowed(enabled) if model.provider in self._wanted]
+        self._judge(chosen)
+        known = self._config.profiles
+        measurable = [model for model in chosen if model.profile is None or model.profile in known]
+        return [(model, profile_for(self._config, model)) for model in measurable]
+
+    def _narrowed(self, enabled: list[Model]) -> list[Model]:
+        """Return what BENCHMARK_MODELS names, as the catalogue has it, or all if it names nothing."""
+        if not self._config.worklist:
+            return enabled
+        known = {key_of(model): model for model in enabled}
+        named = [new_model(ref.provider, ref.model_id, source="BENCHMARK_MODELS") for ref in self._config.worklist]
+        return [known.get(key_of(model), model) for model in named]
+
+    def _judge(self, models: Iterable[Model]) -> None:
+        """Find what is wrong with rows, and log what is new of it."""
+        found = [(model, finding) for model in models for finding in own_findings(self._config, model)]
+        self.left_out = [_left_out(model, finding) for model, finding in found if finding.problem == "profile"]
+        told = self.left_out + [sentence(model, finding) for model, finding in found if finding.problem != "profile"]
+        for one in told:
+            if one not in self._told:
+                logger.warning("%s", one)
+        self._told = set(told)
+
+
+def _left_out(model: Model, finding: Finding) -> str:
+    return f"{sentence(model, finding)}; until then the model is not measured"
