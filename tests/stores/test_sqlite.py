@@ -272,7 +272,7 @@ class TestPlace:
             pytest.param(lambda tmp: Path("/dev/full"), "not a regular file", id="a device"),
             pytest.param(lambda tmp: tmp / ("x" * 300), "File name too long", id="too long a name"),
             pytest.param(lambda tmp: _link(tmp, "nowhere"), "No such file", id="a link to nothing"),
-            pytest.param(lambda tmp: _garbage(tmp), "no database", id="not a database"),
+            pytest.param(lambda tmp: _garbage(tmp), "no SQLite database", id="not a database"),
         ],
     )
     async def test_unusable_place(self, tmp_path: Path, place: Callable[[Path], Path], reason: str) -> None:
@@ -283,7 +283,7 @@ class TestPlace:
         with pytest.raises(StoreUnusable, match=reason) as caught:
             await SQLiteStore(path).open()
 
-        assert str(caught.value).startswith(f"SQLite file '{path}' ")
+        assert str(caught.value).removeprefix("SQLite file ").startswith(f"'{path}' ")
         assert _contents(tmp_path) == before
 
     async def test_newer_schema_is_left_untouched(self, tmp_path: Path, path: Path) -> None:
