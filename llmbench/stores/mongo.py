@@ -50,7 +50,7 @@ from llmbench.stores.mongo_client import Address, Client, Database, Deployment, 
 from llmbench.stores.mongo_documents import Form
 from llmbench.stores.mongo_leases import MongoLeases
 from llmbench.stores.mongo_schema import IndexState
-from llmbench.stores.mongo_slices import Landed, slices
+from llmbench.stores.mongo_slices import Landed, Pace, size_of, slices
 
 logger = logging.getLogger(__name__)
 _index_logger = logging.getLogger(f"{__name__}.indexes")
@@ -83,6 +83,7 @@ class MongoStore:
         self._failed: dict[tuple[str, str], IndexState] = {}
         self._turn = anyio.Lock()
         self._landed = Landed()
+        self._pace = Pace(self._limits.put)
         self._sweeping: Any = mongo_counts.FIRST
 
     async def open(self) -> None:
@@ -169,16 +170,22 @@ class MongoStore:
         async with self._turn:
             await self._sweep(database)
             verdicts: list[Verdict] = []
-            for part in slices(self._landed.known(batch)):
+            for part in slices(self._landed.known(batch), self._pace):
                 verdicts += await self._put_slice(database, part)
             self._landed = Landed()
             return verdicts
 
     async def _put_slice(self, database: Database, part: Sequence[Form | Verdict]) -> list[Verdict]:
         await anyio.lowlevel.checkpoint_if_cancelled()
+        began = anyio.current_time()
         # A scope may swallow what it is cancelled by, so nothing is returned from within.
         with anyio.CancelScope(shield=True), store_errors(self._address), pymongo.timeout(self._limits.put):
-            verdicts = await mongo_outcomes.put(database, part)
+            try:
+                verdicts = await mongo_outcomes.put(database, part)
+            except pymongo.errors.PyMongoError:
+                self._pace.failed()
+                raise
+        self._pace.took(anyio.current_time() - began, size_of(part))
         self._landed.note(part, verdicts)
         return verdicts
 

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import bson
 import msgspec
 from bson.decimal128 import Decimal128
-from bson.errors import BSONError
+from bson.errors import BSONError, InvalidId
 from bson.objectid import ObjectId
 
 from llmbench.messages import Envelope, Failure, Model, Outcome, Sample
@@ -48,12 +48,14 @@ class Form(msgspec.Struct, frozen=True):
 
 def form(item: Envelope) -> Form:
     """Return the BSON form of an outcome. Raises `UnstorableError`."""
-    if not ObjectId.is_valid(item.outcome.id):
-        raise UnstorableError(f"id {item.outcome.id!r:.80} is not one of 24 hexadecimal digits")
+    try:
+        key = ObjectId(item.outcome.id)
+    except InvalidId as error:
+        raise UnstorableError(f"id {item.outcome.id!r:.80} is not one of 24 hexadecimal digits") from error
     # As read back: what is stored is what a spool or HTTP would have made of it.
     canonical, outcome = canonical_form(in_milliseconds(item.outcome))
     document = builtins_of(outcome)
-    document["_id"] = key = ObjectId(outcome.id)
+    document["_id"] = key
     collection = SAMPLES if item.publish else PROBES
     if isinstance(outcome, Failure):
         document[UNCOUNTED] = True

@@ -11,16 +11,47 @@ from llmbench.stores.base import Verdict
 from llmbench.stores.mongo_documents import Form
 
 SLICE_BYTES = 256 * 1024
-"""Within 10 s even at 26 kB/s. A batch of usual size is one slice."""
+"""What the first slice has, and records about models in any case: within 10 s even at 26 kB/s."""
+
+_LEAST_BYTES = 64 * 1024
+_MOST_BYTES = 4 * 1024 * 1024
 
 
-def slices(batch: Sequence[Form | Verdict]) -> Iterator[list[Form | Verdict]]:
-    """Yield the batch in order, so much of it at a time as has `SLICE_BYTES`, but one outcome at least."""
+class Pace:
+    """How much is sent at a time: twice as much once a slice was quick, less once one was slow or failed.
+
+    ``limit`` is that of a slice, in seconds. On a quick link a large batch is a slice or two, so that it waits for the
+    server's disk as rarely.
+    """
+
+    def __init__(self, limit: float) -> None:
+        self._limit = limit
+        self.size = SLICE_BYTES
+
+    def took(self, seconds: float, sent: int) -> None:
+        """Take note of a slice that got through, of so many bytes."""
+        if seconds > self._limit / 2:
+            self.size = max(_LEAST_BYTES, self.size // 2)
+        elif seconds < self._limit / 8 and sent > self.size / 2:
+            self.size = min(_MOST_BYTES, self.size * 2)
+
+    def failed(self) -> None:
+        """Take note of one that did not, maybe for lack of time."""
+        self.size = max(_LEAST_BYTES, self.size // 4)
+
+
+def size_of(part: Sequence[Form | Verdict]) -> int:
+    """Return how many bytes of it are to be sent."""
+    return sum(len(one.encoded) for one in part if isinstance(one, Form))
+
+
+def slices(batch: Sequence[Form | Verdict], pace: Pace) -> Iterator[list[Form | Verdict]]:
+    """Yield the batch in order, so much of it at a time as ``pace`` says then, but one outcome at least."""
     part: list[Form | Verdict] = []
     size = 0
     for one in batch:
         more = len(one.encoded) if isinstance(one, Form) else 0
-        if part and size + more > SLICE_BYTES:
+        if part and size + more > pace.size:
             yield part
             part, size = [], 0
         part.append(one)

@@ -16,7 +16,7 @@ from llmbench.stores.mongo import MongoStore
 from llmbench.stores.mongo_client import Address, Limits
 from llmbench.stores.mongo_counts import PAGE
 from llmbench.stores.mongo_documents import builtins_of, form
-from llmbench.stores.mongo_slices import SLICE_BYTES, slices
+from llmbench.stores.mongo_slices import SLICE_BYTES, Pace, slices
 from tests.stores.documents import envelope, envelopes, failure, moment, sample
 from tests.stores.mongod import Mongod
 from tests.stores.slow_link import SlowLink, slow_link
@@ -79,10 +79,38 @@ def test_slices() -> None:
     """They hold everything in its order, none more than its size unless one outcome alone is larger."""
     whole = [form(envelope(sample(runner_id="x" * size))) for size in (10, SLICE_BYTES * 2, 10, 100_000, 100_000)]
 
-    parts = list(slices(whole))
+    parts = list(slices(whole, Pace(1.0)))
 
     assert parts == [whole[:1], whole[1:2], whole[2:]]
-    assert list(slices([])) == []
+    assert list(slices([], Pace(1.0))) == []
+
+
+def test_slices_follow_the_link() -> None:
+    """They grow while they are quick and full, up to 4 MiB, and shrink once one is slow or fails, down to 64 KiB."""
+    pace = Pace(8.0)
+    pace.took(0.9, SLICE_BYTES // 2)
+    assert pace.size == SLICE_BYTES
+    for _ in range(10):
+        pace.took(0.9, pace.size)
+    assert pace.size == 4 * 1024 * 1024
+    pace.took(2.0, pace.size)
+    assert pace.size == 4 * 1024 * 1024
+    pace.took(5.0, pace.size)
+    assert pace.size == 2 * 1024 * 1024
+    for _ in range(10):
+        pace.failed()
+    assert pace.size == 64 * 1024
+
+
+def test_the_size_is_that_of_the_moment() -> None:
+    """What is learnt from one slice holds for the next."""
+    whole = [form(envelope(sample(runner_id="x" * 100_000))) for _ in range(8)]
+    pace, parts = Pace(1.0), []
+    for part in slices(whole, pace):
+        parts.append(len(part))
+        pace.failed()
+
+    assert parts == [2, 1, 1, 1, 1, 1, 1]
 
 
 async def test_more_than_a_put_counts_is_left_behind(
