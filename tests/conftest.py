@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,8 +13,14 @@ from llmbench.simulator import SpawnedSimulator, spawn_simulator
 from tests.clouds import aws_environment, google_environment
 from tests.stores.mongod import Mongod, running
 
-_PARTS = ("", "_outcomes", "_questions", "_figures", "_models", "_transfer", "_lifecycle")
+_PARTS = ("", "_outcomes", "_questions", "_figures", "_models", "_transfer", "_lifecycle", "_counted")
 pytest.register_assert_rewrite(*(f"tests.stores.contract{part}" for part in _PARTS))
+
+
+def pytest_configure() -> None:
+    """Take SIGINT as a terminal's program does: a shell ignores it for what it runs in the background."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

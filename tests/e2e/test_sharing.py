@@ -177,6 +177,19 @@ def somebody_at_work(database: Database[dict[str, Any]]) -> dict[str, Any]:
     return next(lease for _ in turns(SECONDS) for lease in database.leases.find({"holder": {"$exists": True}}))
 
 
+def stopped_at_work(fleet: Fleet, database: Database[dict[str, Any]]) -> str:
+    """Stop a runner with SIGSTOP when it has a lease and no outcome for it yet, and return which one it is."""
+    for _ in turns(SECONDS):
+        lease = somebody_at_work(database)
+        fleet.signal(lease["runner"], signal.SIGSTOP)
+        held = {"_id": lease["_id"], "holder": lease["holder"], "outcome": lease["outcome"]}
+        done = database.metrics_cloud_v2.find_one({"_id": ObjectId(lease["outcome"])})
+        if done is None and database.leases.find_one(held) is not None:
+            return str(lease["runner"])
+        fleet.signal(lease["runner"], signal.SIGCONT)
+    raise AssertionError("unreachable: turns end with an error")
+
+
 @pytest.mark.timeout(180)
 def test_three_runners_share_the_rounds_and_survive_a_kill(
     fleet: Fleet, database: Database[dict[str, Any]], long: bool
@@ -188,7 +201,7 @@ def test_three_runners_share_the_rounds_and_survive_a_kill(
         fleet.start(runner, models, seconds)
     fleet.until_up()
     until_measured(database, count * (rounds // 2) + count // 4)
-    killed = somebody_at_work(database)["runner"]
+    killed = stopped_at_work(fleet, database)
     fleet.kill(killed)
     patience = SECONDS + rounds * seconds
     next(None for _ in turns(patience) if min(map(len, times_measured(database).values())) >= rounds)
