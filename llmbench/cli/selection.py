@@ -32,10 +32,7 @@ class Selection:
     async def read(self) -> Runs:
         enabled = [as_measured(model) for model in await seed_catalogue(self._config, self._store)]
         chosen = [model for model in self._narrowed(enabled) if model.provider in self._wanted]
-        self._judge(chosen)
-        known = self._config.profiles
-        measurable = [model for model in chosen if model.profile is None or model.profile in known]
-        return [(model, profile_for(self._config, model)) for model in measurable]
+        return [(model, profile_for(self._config, model)) for model in self._measurable(chosen)]
 
     def _narrowed(self, enabled: list[Model]) -> list[Model]:
         """Return what BENCHMARK_MODELS names, as the catalogue has it, or all if it names nothing."""
@@ -45,15 +42,22 @@ class Selection:
         named = [new_model(ref.provider, ref.model_id, source="BENCHMARK_MODELS") for ref in self._config.worklist]
         return [known.get(key_of(model), model) for model in named]
 
-    def _judge(self, models: Iterable[Model]) -> None:
-        """Find what is wrong with rows, and log what is new of it."""
-        found = [(model, finding) for model in models for finding in own_findings(self._config, model)]
-        self.left_out = [_left_out(model, finding) for model, finding in found if finding.problem == "profile"]
-        told = self.left_out + [sentence(model, finding) for model, finding in found if finding.problem != "profile"]
+    def _measurable(self, models: Iterable[Model]) -> list[Model]:
+        """Return those that can be measured, and log what is new of what is wrong with any."""
+        measurable, told = [], []
+        self.left_out = []
+        for model in models:
+            found = own_findings(self._config, model)
+            left_out = [_left_out(model, finding) for finding in found if finding.problem == "profile"]
+            told += [sentence(model, finding) for finding in found if finding.problem != "profile"]
+            self.left_out += left_out
+            measurable += [] if left_out else [model]
+        told = self.left_out + told
         for one in told:
             if one not in self._told:
                 logger.warning("%s", one)
         self._told = set(told)
+        return measurable
 
 
 def _left_out(model: Model, finding: Finding) -> str:

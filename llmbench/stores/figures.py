@@ -12,6 +12,14 @@ from llmbench.naming import folded
 from llmbench.quantiles import quantile
 from llmbench.stores.base import ErrorGroup, ModelSummary, ModelTally
 
+GROUPED_BY = {
+    "provider": ("provider",),
+    "model": ("provider", "model_name"),
+    "kind": ("error_kind",),
+    "fingerprint": ("fingerprint",),
+}
+"""What failures of a group have in common, for each way to count them (`llmbench.stores.base.ErrorQuery.by`)."""
+
 
 class Last(NamedTuple):
     """The newest run of a sort, and how its model is spelled there."""

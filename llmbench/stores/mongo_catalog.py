@@ -7,14 +7,12 @@ are never both enabled is up to a unique index, so that several programs may cha
 from __future__ import annotations
 
 import difflib
-import hashlib
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
 import anyio.to_thread
 import msgspec
-from bson.objectid import ObjectId
 from pymongo import ReturnDocument
 from pymongo.errors import BulkWriteError, DuplicateKeyError
 
@@ -23,7 +21,7 @@ from llmbench.naming import Key, absent, fold, key_of
 from llmbench.stores.base import ModelChanges, ModelExists, StoreError, UnknownModel
 from llmbench.stores.canonical import canonical_form, in_milliseconds
 from llmbench.stores.mongo_client import Database, Document, Limits
-from llmbench.stores.mongo_documents import builtins_of, encoded, fields_of, model_of
+from llmbench.stores.mongo_documents import builtins_of, derived_id, encoded, fields_of, model_of
 from llmbench.stores.mongo_schema import ANY_CASE, DUPLICATE_KEY, MODELS
 from llmbench.stores.mongo_windows import NAME
 
@@ -145,7 +143,7 @@ async def insert_seeds(database: Database, new: Sequence[Model]) -> list[Model]:
     seeds = [_storable(one) for one in new]
     try:
         if seeds:
-            rows = [{"_id": seed_id(one), **builtins_of(one)} for one in seeds]
+            rows = [{"_id": derived_id(*key_of(one)), **builtins_of(one)} for one in seeds]
             await database[MODELS].insert_many(rows, ordered=False)
     except BulkWriteError as error:
         result: Document = dict(error.details or {})
@@ -154,10 +152,6 @@ async def insert_seeds(database: Database, new: Sequence[Model]) -> list[Model]:
             raise
         return [one for number, one in enumerate(seeds) if number not in faults]
     return seeds
-
-
-def seed_id(model: Model) -> ObjectId:
-    return ObjectId(hashlib.sha256("\n".join(key_of(model)).encode()).hexdigest()[:24])
 
 
 async def enable(database: Database, limits: Limits, provider: str, model_id: str) -> Model:

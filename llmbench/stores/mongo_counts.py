@@ -23,7 +23,6 @@ costs only its own count: its failures stay marked and are tried again by the ne
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -36,7 +35,7 @@ from pymongo.errors import BulkWriteError
 
 from llmbench.messages import Failure
 from llmbench.stores.mongo_client import Database, Document
-from llmbench.stores.mongo_documents import UNCOUNTED, failure_of
+from llmbench.stores.mongo_documents import UNCOUNTED, derived_id, failure_of
 from llmbench.stores.mongo_schema import BAD_DOCUMENT, DUPLICATE_KEY, FAILURES, ROLLUPS
 
 logger = logging.getLogger(__name__)
@@ -166,7 +165,7 @@ def _changes(rollups: Mapping[str, Document], waiting: Iterable[Failure]) -> dic
 
 
 def rollup_id(fingerprint: str) -> ObjectId:
-    return ObjectId(hashlib.sha256(fingerprint.encode()).hexdigest()[:24])
+    return derived_id(fingerprint)
 
 
 def _change(rollup: Mapping[str, Any] | None, failures: Sequence[Failure]) -> _Change:

@@ -8,6 +8,7 @@ value that says "not known", by `_UNKNOWN`.
 from __future__ import annotations
 
 import functools
+import hashlib
 import math
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
@@ -34,6 +35,16 @@ _NUMBERS = (int, float, int | None, float | None)
 _MAX_BYTES = 16 * 1024 * 1024
 _MAX_DEPTH = 150
 """The server refuses a whole batch for one document nested deeper than 200, some of which are its own."""
+
+
+def derived_id(*parts: str) -> ObjectId:
+    """Return an ``_id`` that follows from what a document is about, so that of two who insert it one is refused."""
+    return ObjectId(hashlib.sha256("\n".join(parts).encode()).hexdigest()[:24])
+
+
+def made_at(key: Any) -> datetime:
+    """Return when the document with this ``_id`` was made, as far as the ``_id`` tells."""
+    return key.generation_time if isinstance(key, ObjectId) else UNDATED
 
 
 class Form(msgspec.Struct, frozen=True):
@@ -171,10 +182,9 @@ def _read_leniently(values: Document, key: Any, kind: type[T]) -> T:
         value = converted(values.get(field.encode_name), field.type)
         if value is not None:
             read[field.name] = value
-    made = key.generation_time if isinstance(key, ObjectId) else datetime(1970, 1, 1, tzinfo=UTC)
     for name, unknown in _UNKNOWN[kind].items():
         if name not in read:
-            read[name] = unknown({**read, "made": made}) if callable(unknown) else unknown
+            read[name] = unknown({**read, "made": made_at(key)}) if callable(unknown) else unknown
     return kind(**read)
 
 

@@ -17,19 +17,13 @@ from llmbench.messages import Failure
 from llmbench.naming import fold
 from llmbench.stores.base import ErrorGroup, ErrorQuery
 from llmbench.stores.counted import UNDATED
-from llmbench.stores.figures import in_order
+from llmbench.stores.figures import GROUPED_BY, in_order
 from llmbench.stores.mongo_client import Database, Document, Limits
 from llmbench.stores.mongo_documents import failure_of
-from llmbench.stores.mongo_questions import providers_in
+from llmbench.stores.mongo_questions import grouped, providers_in, rows
 from llmbench.stores.mongo_schema import FAILURES
 from llmbench.stores.mongo_windows import NAME, NAMED, Window, windows
 
-_FIELDS = {
-    "provider": ("provider",),
-    "model": ("provider", "model_name"),
-    "kind": ("error_kind",),
-    "fingerprint": ("fingerprint",),
-}
 _AT_ONCE = 1000
 """So many times are asked for in one request."""
 
@@ -53,7 +47,8 @@ async def error_groups(database: Database, limits: Limits, query: ErrorQuery) ->
     named = await _named(database, limits, query.provider)
     counted: dict[Key, _Counted] = {}
     for window in windows(query.since):
-        for row in await _count(database, limits, query, {**window.condition, **named}, window.date):
+        counting = grouped({**window.condition, **named}, window.date, GROUPED_BY[query.by])
+        for row in await rows(database, limits, FAILURES, counting):
             group = counted.setdefault(_key(query, row["_id"]), _Counted())
             group.count += row["count"]
             group.last = max(group.last, row["last"])
@@ -71,23 +66,9 @@ async def _named(database: Database, limits: Limits, provider: str | None) -> Do
     return {"provider": {"$in": [name for _, name in found if fold(name) == fold(provider)]}, "model_name": NAME}
 
 
-def count_pipeline(query: ErrorQuery, match: Document, date: str) -> list[Document]:
-    """Return the stages that count failures, and tell the newest time, by what they have in common."""
-    together = {name: f"${name}" for name in _FIELDS[query.by]}
-    return [{"$match": match}, {"$group": {"_id": together, "count": {"$sum": 1}, "last": {"$max": f"${date}"}}}]
-
-
-async def _count(
-    database: Database, limits: Limits, query: ErrorQuery, match: Document, date: str
-) -> list[Mapping[str, Any]]:
-    pipeline = count_pipeline(query, match, date)
-    answer = database[FAILURES].aggregate(pipeline, maxTimeMS=limits.question_milliseconds, allowDiskUse=True)
-    return list(await answer.to_list(None))
-
-
 def _key(query: ErrorQuery, named: Mapping[str, Any]) -> Key:
     """Return what names a group, the same however provider and model are spelled."""
-    return tuple(_name(field, named.get(field)) for field in _FIELDS[query.by])
+    return tuple(_name(field, named.get(field)) for field in GROUPED_BY[query.by])
 
 
 def _name(field: str, value: Any) -> str:

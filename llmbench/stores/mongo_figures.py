@@ -21,11 +21,12 @@ from llmbench.stores.base import ModelSummary, ModelTally, OutcomeQuery
 from llmbench.stores.figures import Last, Runs, summaries_of, tallies_of
 from llmbench.stores.mongo_client import Database, Document, Limits
 from llmbench.stores.mongo_documents import plain
-from llmbench.stores.mongo_questions import Part, names, part, providers_in, spellings_in, together
+from llmbench.stores.mongo_questions import Part, grouped, names, part, providers_in, rows, spellings_in, together
 from llmbench.stores.mongo_schema import FAILURES, PROBES, SAMPLES
 from llmbench.stores.mongo_windows import NAMED, windows, within
 
-_NAMES: Document = {"provider": "$provider", "model_name": "$model_name"}
+_MODEL = ("provider", "model_name")
+_NAMES: Document = {name: f"${name}" for name in _MODEL}
 _MOST_SLICES = 60
 _FIGURES: Document = {"speeds": {"$push": "$tokens_per_second"}, "first": {"$push": "$time_to_first_token"}}
 
@@ -36,8 +37,9 @@ Models = dict[tuple[str, str], Runs]
 async def tallies(database: Database, limits: Limits, since: datetime | None) -> list[ModelTally]:
     """Count the runs since then; see `llmbench.stores.base.Store.tallies`."""
     models: Models = {}
+    match: Document = {"run_ts": within(since), **NAMED}
     for collection in (SAMPLES, PROBES):
-        for row in await _rows(database, limits, collection, grouped({"run_ts": within(since), **NAMED}, "run_ts")):
+        for row in await rows(database, limits, collection, grouped(match, "run_ts", _MODEL)):
             _take_successes(models, row)
     await _take_failures(database, limits, models, since, NAMED)
     await _find_earlier_successes(database, limits, models)
@@ -52,7 +54,7 @@ async def summary(database: Database, limits: Limits, query: OutcomeQuery) -> li
         if collection in conditions:
             for part_of_window in await _slices(database, limits, collection, query.since):
                 match = {"run_ts": part_of_window, **conditions[collection]}
-                for row in await _rows(database, limits, collection, gathered(match)):
+                for row in await rows(database, limits, collection, gathered(match)):
                     _take_figures(_take_successes(models, row), row)
     if FAILURES in conditions:
         await _take_failures(database, limits, models, query.since, conditions[FAILURES])
@@ -60,14 +62,9 @@ async def summary(database: Database, limits: Limits, query: OutcomeQuery) -> li
     return await anyio.to_thread.run_sync(summaries_of, models.values())
 
 
-def grouped(match: Document, date: str) -> list[Document]:
-    """Return the stages that count each model's runs and tell the newest."""
-    return [{"$match": match}, {"$group": {"_id": _NAMES, "count": {"$sum": 1}, "last": {"$max": f"${date}"}}}]
-
-
 def gathered(match: Document) -> list[Document]:
     """Return the stages that count each model's runs and gather their figures."""
-    match_stage, group_stage = grouped(match, "run_ts")
+    match_stage, group_stage = grouped(match, "run_ts", _MODEL)
     return [match_stage, {"$group": {**group_stage["$group"], **_FIGURES}}]
 
 
@@ -92,13 +89,6 @@ async def _edge(
     return next(iter(await found.sort("run_ts", direction).limit(1).to_list(None)), None)
 
 
-async def _rows(
-    database: Database, limits: Limits, collection: str, pipeline: list[Document]
-) -> list[Mapping[str, Any]]:
-    answer = database[collection].aggregate(pipeline, maxTimeMS=limits.question_milliseconds, allowDiskUse=True)
-    return list(await answer.to_list(None))
-
-
 def _take_successes(models: Models, row: Mapping[str, Any]) -> Runs:
     last = _last(row)
     runs = _runs(models, last)
@@ -116,7 +106,7 @@ async def _take_failures(
 ) -> None:
     for window in windows(since):
         match = {**window.condition, **condition}
-        for row in await _rows(database, limits, FAILURES, grouped(match, window.date)):
+        for row in await rows(database, limits, FAILURES, grouped(match, window.date, _MODEL)):
             last = _last(row)
             _runs(models, last).failed(last, row["count"])
 

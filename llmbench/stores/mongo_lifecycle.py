@@ -6,14 +6,12 @@ read; whoever was second reads again. Documents of earlier writers are found by 
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import anyio.to_thread
 import msgspec
 import pymongo
-from bson.objectid import ObjectId
 from pymongo import InsertOne, UpdateOne
 from pymongo.errors import BulkWriteError
 
@@ -22,7 +20,7 @@ from llmbench.naming import Key, folded
 from llmbench.stores.base import Recorded, StoreError, Verdict
 from llmbench.stores.canonical import UnstorableError, canonical_json
 from llmbench.stores.mongo_client import Database, Document, Limits
-from llmbench.stores.mongo_documents import builtins_of, encoded, fields_of
+from llmbench.stores.mongo_documents import builtins_of, derived_id, encoded, fields_of
 from llmbench.stores.mongo_records import record_of
 from llmbench.stores.mongo_schema import (
     ANY_CASE,
@@ -34,7 +32,7 @@ from llmbench.stores.mongo_schema import (
     SNAPSHOTS,
     STATUSES,
 )
-from llmbench.stores.mongo_slices import SLICE_BYTES
+from llmbench.stores.mongo_slices import SLICE_BYTES, portions
 from llmbench.stores.records import (
     RecordKey,
     entries_of,
@@ -117,7 +115,7 @@ def _read(documents: Iterable[Document], kind: type[R], limit: int | None) -> li
 
 
 def _projection(kind: type[msgspec.Struct]) -> Document:
-    return fields_of(kind)
+    return fields_of(kind)  # whose cache is annotated so that it takes no type variable
 
 
 async def put_records(database: Database, limits: Limits, records: Sequence[Record]) -> list[Verdict]:
@@ -186,8 +184,8 @@ async def _put_kind(
         writes = {number: one for number, one in planned.items() if isinstance(one, _Write)}
         settled |= {number: _told(one, number in sent) for number, one in planned.items() if isinstance(one, _Put)}
         sent |= {number for number, one in writes.items() if isinstance(one.operation, UpdateOne)}
-        for part in _slices(writes):
-            settled |= await _write(database, limits, COLLECTIONS[kind], part)
+        for part in portions(writes.items(), lambda write: write[1].size, lambda: SLICE_BYTES):
+            settled |= await _write(database, limits, COLLECTIONS[kind], dict(part))
         attempts = attempts + 1 if len(settled) == before else 0
     in_the_way = {n: _Put(Verdict(name_of(one.record), "rejected", _SLOW), None) for n, one in waiting.items()}
     return in_the_way | settled
@@ -238,17 +236,13 @@ def _plan(form: _Form, known: _Known | None) -> _Write | _Put:
     """Return the write that a record takes, or what became of it if it takes none."""
     record = form.record
     if known is None:
-        made: Document = {"_id": record_id(record), **builtins_of(record)}
+        made: Document = {"_id": derived_id(*record_key(record)), **builtins_of(record)}
         return _Write(InsertOne(made), form.size, record)
     held = joined(known.record, record)
     if held == known.record:
         return _Put(unchanged(known.record, record), known.record)
     same = {"_id": known.document["_id"]} | {name: known.document.get(name) for name in _GUARDS[type(record)]}
     return _Write(UpdateOne(same, _update(known, held)), form.size, held)
-
-
-def record_id(record: Record) -> ObjectId:
-    return ObjectId(hashlib.sha256("\n".join(record_key(record)).encode()).hexdigest()[:24])
 
 
 def _update(known: _Known, held: Record) -> Document:
@@ -270,20 +264,6 @@ def _flat(document: Document, nested: Iterable[str]) -> Document:
     for name in nested:
         flat |= {f"{name}.{inner}": value for inner, value in (flat.pop(name, None) or {}).items()}
     return flat
-
-
-def _slices(writes: Mapping[int, _Write]) -> Iterator[dict[int, _Write]]:
-    """Yield so much at a time as gets through a slow link in time, but one record at least."""
-    part: dict[int, _Write] = {}
-    size = 0
-    for number, one in writes.items():
-        if part and size + one.size > SLICE_BYTES:
-            yield part
-            part, size = {}, 0
-        part[number] = one
-        size += one.size
-    if part:
-        yield part
 
 
 async def _write(database: Database, limits: Limits, collection: str, writes: Mapping[int, _Write]) -> dict[int, _Put]:

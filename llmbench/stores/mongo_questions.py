@@ -79,6 +79,20 @@ async def together(database: Database, limits: Limits, parts: Sequence[Part]) ->
     return found
 
 
+def grouped(match: Document, date: str, fields: Iterable[str]) -> list[Document]:
+    """Return the stages that count documents by these fields, and tell the newest ``date`` of each group."""
+    together = {name: f"${name}" for name in fields}
+    return [{"$match": match}, {"$group": {"_id": together, "count": {"$sum": 1}, "last": {"$max": f"${date}"}}}]
+
+
+async def rows(
+    database: Database, limits: Limits, collection: str, pipeline: Sequence[Document]
+) -> list[Mapping[str, Any]]:
+    """Return what a pipeline gives; a large one may use the server's disk."""
+    answer = database[collection].aggregate(list(pipeline), maxTimeMS=limits.question_milliseconds, allowDiskUse=True)
+    return list(await answer.to_list(None))
+
+
 async def providers_in(database: Database, limits: Limits, collections: Iterable[str]) -> list[tuple[str, str]]:
     parts = [
         part(name, {"$group": {"_id": "$provider"}}, {"$project": {"collection": {"$literal": name}}})

@@ -7,15 +7,14 @@ about is none. Dates within what is free-form come out as text, as JSON has them
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, get_args, get_origin
 
 import msgspec
-from bson.objectid import ObjectId
 
 from llmbench.lifecycle import CatalogEntry, DeprecationSnapshot, DiscoveryRun, ModelStatus, R, StatusMetrics
 from llmbench.stores.mongo_client import Document
-from llmbench.stores.mongo_documents import converted, plain
+from llmbench.stores.mongo_documents import converted, made_at, plain
 
 _NAMES: dict[type, tuple[str, ...]] = {
     CatalogEntry: ("provider", "model_id"),
@@ -69,9 +68,8 @@ def _read_leniently(values: Document, key: Any, kind: type[R]) -> R | None:
     read = _fields(values, kind)
     if not all(read.get(name) for name in _NAMES[kind]):
         return None
-    made = key.generation_time if isinstance(key, ObjectId) else datetime(1970, 1, 1, tzinfo=UTC)
     for name, others in _DATES[kind].items():
-        read.setdefault(name, next((read[other] for other in others if other in read), made))
+        read.setdefault(name, next((read[other] for other in others if other in read), made_at(key)))
     return kind(**{**_UNKNOWN[kind], **read})
 
 

@@ -5,10 +5,13 @@ The limit of a put is for a slice, not for the batch, so a backlog gets through 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeVar
 
 from llmbench.stores.base import Verdict
 from llmbench.stores.mongo_documents import Form
+
+T = TypeVar("T")
 
 SLICE_BYTES = 256 * 1024
 """What the first slice has, and records about models in any case: within 10 s even at 26 kB/s."""
@@ -47,15 +50,20 @@ def size_of(part: Sequence[Form | Verdict]) -> int:
 
 def slices(batch: Sequence[Form | Verdict], pace: Pace) -> Iterator[list[Form | Verdict]]:
     """Yield the batch in order, so much of it at a time as ``pace`` says then, but one outcome at least."""
-    part: list[Form | Verdict] = []
-    size = 0
-    for one in batch:
-        more = len(one.encoded) if isinstance(one, Form) else 0
-        if part and size + more > pace.size:
+    return portions(batch, lambda one: size_of([one]), lambda: pace.size)
+
+
+def portions(items: Iterable[T], size: Callable[[T], int], most: Callable[[], int]) -> Iterator[list[T]]:
+    """Yield the items in order, at a time no more of them than have the bytes that ``most`` says then, or one alone."""
+    part: list[T] = []
+    taken = 0
+    for one in items:
+        more = size(one)
+        if part and taken + more > most():
             yield part
-            part, size = [], 0
+            part, taken = [], 0
         part.append(one)
-        size += more
+        taken += more
     if part:
         yield part
 

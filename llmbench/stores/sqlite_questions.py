@@ -15,7 +15,7 @@ import msgspec
 from llmbench.messages import Failure
 from llmbench.naming import fold
 from llmbench.stores.base import ErrorGroup, ErrorQuery, ModelSummary, ModelTally, StoreError
-from llmbench.stores.figures import Last, Runs, in_order, summaries_of, tallies_of
+from llmbench.stores.figures import GROUPED_BY, Last, Runs, in_order, summaries_of, tallies_of
 from llmbench.stores.sqlite_outcomes import COUNTED, NAMED, NOT_KNOWN, measured_models, time_of, window
 from llmbench.stores.sqlite_schema import transaction
 
@@ -27,13 +27,6 @@ _COUNT_FAILURES = f"SELECT count(*) FROM failures {_OF_MODEL}"  # noqa: S608
 _LAST_SUCCESS = f"SELECT run_ts, provider, model_name FROM samples {_OF_MODEL} ORDER BY run_ts DESC LIMIT 1"  # noqa: S608
 _LAST_FAILURE = f"SELECT run_ts, provider, model_name FROM failures {_OF_MODEL} ORDER BY run_ts DESC LIMIT 1"  # noqa: S608
 _FIGURES = f"SELECT tokens_per_second, time_to_first_token FROM samples {_OF_MODEL}"  # noqa: S608
-
-_KEYS = {
-    "provider": ("provider",),
-    "model": ("provider", "model_name"),
-    "kind": ("error_kind",),
-    "fingerprint": ("fingerprint",),
-}
 
 _decode = msgspec.json.Decoder(Failure).decode
 
@@ -112,21 +105,21 @@ def error_groups(connection: sqlite3.Connection, query: ErrorQuery) -> list[Erro
 def _group(
     connection: sqlite3.Connection, query: ErrorQuery, values: dict[str, Any], count: int, last: int, *keys: str
 ) -> ErrorGroup:
-    known = {**values, "last": last, **dict(zip(_KEYS[query.by], keys, strict=True))}
+    known = {**values, "last": last, **dict(zip(GROUPED_BY[query.by], keys, strict=True))}
     return ErrorGroup(count=count, newest=_failure(*connection.execute(newest_sql(query), known).fetchone()))
 
 
 def groups_sql(query: ErrorQuery) -> str:
     """Return the statement that counts. Left to itself, SQLite may walk over all of another index."""
     where = COUNTED + ("" if query.provider is None else " AND provider = :provider")
-    keys = ", ".join(_KEYS[query.by])
+    keys = ", ".join(GROUPED_BY[query.by])
     selected = f"SELECT count(*), max(run_ts), {keys} FROM failures INDEXED BY failures_by_window"  # noqa: S608 - from above
     return f"{selected} WHERE {where} GROUP BY {keys}"
 
 
 def newest_sql(query: ErrorQuery) -> str:
     """Return the statement that finds a group's newest failure, whose time is known."""
-    keys = {*_KEYS[query.by], *(() if query.provider is None else ("provider",))}
+    keys = {*GROUPED_BY[query.by], *(() if query.provider is None else ("provider",))}
     where = " AND ".join(["run_ts = :last", NAMED, *(f"{key} = :{key}" for key in sorted(keys))])
     return f"SELECT id, document FROM failures INDEXED BY failures_by_window WHERE {where} ORDER BY id DESC LIMIT 1"  # noqa: S608 - from above
 

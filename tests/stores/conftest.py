@@ -11,11 +11,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 from blockbuster import blockbuster_ctx
 from pymongo import MongoClient
+from pymongo.database import Database
 
 from llmbench.ids import new_outcome_id
 from llmbench.secrets import Secret
@@ -27,6 +28,8 @@ from tests.stores.mongod import Mongod
 
 if TYPE_CHECKING:  # at run time it must not be imported before its asserts are registered
     from tests.stores.contract import Backing
+
+S = TypeVar("S", bound=Store)
 
 
 @asynccontextmanager
@@ -88,6 +91,25 @@ def emptied_address(mongod: Mongod, client: MongoClient[dict[str, Any]], _shared
         client[_shared_name][name].delete_many({})
 
 
+@pytest.fixture
+def raw(client: MongoClient[dict[str, Any]], emptied_address: Address) -> Database[dict[str, Any]]:
+    """The database of ``mongo``, as other programs see it."""
+    return client[emptied_address.database]
+
+
+@pytest.fixture
+async def mongo(emptied_address: Address) -> AsyncIterator[MongoStore]:
+    """An open store on a database that is empty."""
+    async with _opened(MongoStore(emptied_address)) as store:
+        yield store
+
+
+@pytest.fixture
+def fresh(client: MongoClient[dict[str, Any]], address: Address) -> Database[dict[str, Any]]:
+    """A database that no store has seen yet, at ``address``."""
+    return client[address.database]
+
+
 @pytest.fixture(params=BACKINGS)
 async def backing(request: pytest.FixtureRequest) -> AsyncIterator[Backing]:
     """A place for stores: calling it makes one more store there."""
@@ -110,7 +132,7 @@ async def second(store: Store, backing: Backing) -> AsyncIterator[Store]:
 
 
 @asynccontextmanager
-async def _opened(store: Store) -> AsyncIterator[Store]:
+async def _opened(store: S) -> AsyncIterator[S]:
     await store.open()
     try:
         yield store

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
 import pytest
 from bson.objectid import ObjectId
-from pymongo import MongoClient
 from pymongo.database import Database
 from pymongo.errors import DuplicateKeyError
 
@@ -25,26 +23,6 @@ from tests.stores.documents import envelope, envelopes, failure, model, moment, 
 @pytest.mark.parametrize("backing", ["mongo"], indirect=True)
 class TestContract(StoreContract):
     """MongoDB keeps the contract."""
-
-
-@pytest.fixture
-def raw(client: MongoClient[dict[str, Any]], emptied_address: Address) -> Database[dict[str, Any]]:
-    """The database of ``mongo``, as other programs see it."""
-    return client[emptied_address.database]
-
-
-@pytest.fixture
-async def mongo(emptied_address: Address) -> AsyncIterator[MongoStore]:
-    store = MongoStore(emptied_address)
-    await store.open()
-    yield store
-    await store.close()
-
-
-@pytest.fixture
-def fresh(client: MongoClient[dict[str, Any]], address: Address) -> Database[dict[str, Any]]:
-    """A database that no store has seen yet, at ``address``."""
-    return client[address.database]
 
 
 def names_of(struct: type[msgspec.Struct]) -> set[str]:

@@ -3,34 +3,17 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from pymongo import MongoClient
 from pymongo.database import Database
 
 from llmbench.messages import Model
 from llmbench.stores import mongo_catalog
 from llmbench.stores.mongo import MongoStore
-from llmbench.stores.mongo_client import Address
 from llmbench.stores.mongo_documents import model_of
 from tests.stores.documents import model, moment
-
-
-@pytest.fixture
-async def mongo(emptied_address: Address) -> AsyncIterator[MongoStore]:
-    """An open store."""
-    store = MongoStore(emptied_address)
-    await store.open()
-    yield store
-    await store.close()
-
-
-@pytest.fixture
-def raw(client: MongoClient[dict[str, Any]], emptied_address: Address) -> Database[dict[str, Any]]:
-    """The store's database, as other programs see it."""
-    return client[emptied_address.database]
 
 
 async def test_a_large_catalogue_is_read_beside_the_loop(

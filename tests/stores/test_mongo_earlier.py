@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Any
 
@@ -10,14 +9,12 @@ import pytest
 from bson.decimal128 import Decimal128
 from bson.int64 import Int64
 from bson.objectid import ObjectId
-from pymongo import MongoClient
 from pymongo.database import Database
 
 from llmbench.messages import Failure, Sample
 from llmbench.stores.base import PARTS, ModelExists, OutcomeQuery
 from llmbench.stores.canonical import canonical_form
 from llmbench.stores.mongo import MongoStore
-from llmbench.stores.mongo_client import Address
 from tests.stores.contract_transfer import everything
 from tests.stores.documents import envelope, failure, model, moment
 
@@ -25,17 +22,9 @@ Raw = Database[dict[str, Any]]
 
 
 @pytest.fixture
-def raw(client: MongoClient[dict[str, Any]], emptied_address: Address) -> Raw:
-    """The database of ``store``, as other programs see it."""
-    return client[emptied_address.database]
-
-
-@pytest.fixture
-async def store(emptied_address: Address) -> AsyncIterator[MongoStore]:
-    store = MongoStore(emptied_address)
-    await store.open()
-    yield store
-    await store.close()
+def store(mongo: MongoStore) -> MongoStore:
+    """The one whose database is ``raw``."""
+    return mongo
 
 
 def earlier_sample(**changes: Any) -> dict[str, Any]:

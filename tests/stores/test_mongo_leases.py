@@ -46,11 +46,8 @@ on_both = pytest.mark.parametrize("mongod", ["standalone", "replica set"], indir
 
 
 @pytest.fixture
-async def store(emptied_address: Address) -> AsyncIterator[MongoStore]:
-    store = MongoStore(emptied_address)
-    await store.open()
-    yield store
-    await store.close()
+def store(mongo: MongoStore) -> MongoStore:
+    return mongo
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import anyio
@@ -31,17 +30,9 @@ Raw = Database[dict[str, Any]]
 
 
 @pytest.fixture
-async def store(emptied_address: Address) -> AsyncIterator[MongoStore]:
-    store = MongoStore(emptied_address)
-    await store.open()
-    yield store
-    await store.close()
-
-
-@pytest.fixture
-def raw(client: MongoClient[dict[str, Any]], emptied_address: Address) -> Raw:
-    """The database of ``store``, as other programs see it."""
-    return client[emptied_address.database]
+def store(mongo: MongoStore) -> MongoStore:
+    """The one whose database is ``raw``."""
+    return mongo
 
 
 async def test_what_others_keep_in_a_record_stays(store: MongoStore, raw: Raw) -> None:

@@ -2,36 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from pymongo import MongoClient
 from pymongo.database import Database
 
 from llmbench.stores.mongo import MongoStore
 from llmbench.stores.mongo_client import Address
 from tests.stores.documents import envelope, envelopes, failure, sample
-
-
-@pytest.fixture
-def fresh(client: MongoClient[dict[str, Any]], address: Address) -> Database[dict[str, Any]]:
-    """A database without collections."""
-    return client[address.database]
-
-
-@pytest.fixture
-def raw(client: MongoClient[dict[str, Any]], emptied_address: Address) -> Database[dict[str, Any]]:
-    """The database of ``mongo``, as other programs see it."""
-    return client[emptied_address.database]
-
-
-@pytest.fixture
-async def mongo(emptied_address: Address) -> AsyncIterator[MongoStore]:
-    store = MongoStore(emptied_address)
-    await store.open()
-    yield store
-    await store.close()
 
 
 class TestRollupsThatCannotBeWritten:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -23,16 +23,6 @@ from llmbench.stores.mongo_client import Address
 from llmbench.stores.sqlite import SQLiteStore
 from tests.stores.contract_transfer import everything, rollup
 from tests.stores.documents import envelope, failure, moment, sample
-
-
-@pytest.fixture
-async def mongo(emptied_address: Address) -> AsyncIterator[MongoStore]:
-    """An open store on an empty database."""
-    store = MongoStore(emptied_address)
-    await store.open()
-    yield store
-    await store.close()
-
 
 NAMED = {"provider": "groq", "model_name": "llama-3"}
 
