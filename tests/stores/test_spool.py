@@ -106,7 +106,7 @@ class TestGroups:
 
     async def test_window(self, tmp_path: Path) -> None:
         """Fewer rows are committed together when the window ends, and none is told of before that."""
-        spool = Spool(tmp_path, limits=Limits(group_seconds=0.3))
+        spool = Spool(tmp_path, limits=Limits(group_seconds=0.15))
         await spool.open()
         await self._record_together(spool, 5)
         assert spool.commits == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -79,10 +80,19 @@ async def main():
             group.start_soon(record_for_ever, spool, n)
         group.start_soon(deliver_for_ever, spool)
 
-anyio.run(main)
+if point:
+    anyio.run(main)
+else:
+    while sys.stdin.readline():
+        child = os.fork()
+        if not child:
+            say("pid", str(os.getpid()))
+            anyio.run(main)
+        os.waitpid(child, 0)
+        say("dead")
 """
-"""Records outcomes and delivers half of what it peeks; prints each id before the store would have it, and after it is
-recorded."""
+"""Records outcomes and delivers half of what it peeks, and says each id before the store would have it, and after it is
+recorded. Each line that it gets makes it do so in a new process, forked from one that has imported all it needs."""
 
 
 class TestKill:
@@ -92,14 +102,11 @@ class TestKill:
         """Every id that was told to be recorded is there, once, whole; what was delivered stays so or goes again."""
         recorded: set[str] = set()
         stored: set[str] = set()
-        for _ in range(200 if long else 25):
-            with running(RECORD_FOR_EVER, tmp_path) as process:
-                words = _words(process)
-                seen = [next(words) for _ in range(random.randint(1, 60))]
-                process.kill()
-                seen.extend(words)
-            recorded.update(one for word, *ids in seen for one in ids if word == "recorded")
-            stored.update(one for word, *ids in seen for one in ids if word == "stored")
+        with running(RECORD_FOR_EVER, tmp_path) as process:
+            for _ in range(200 if long else 25):
+                seen = _until_killed(process, random.randint(1, 60))
+                recorded.update(one for word, *ids in seen for one in ids if word == "recorded")
+                stored.update(one for word, *ids in seen for one in ids if word == "stored")
         assert recorded
         assert stored
         anyio.run(_check_accounts, tmp_path, recorded, stored)
@@ -114,6 +121,20 @@ class TestKill:
         recorded = {one for word, *ids in seen for one in ids if word == "recorded"}
         assert recorded
         anyio.run(_check_accounts, tmp_path, recorded, {one for word, *ids in seen for one in ids if word == "stored"})
+
+
+def _until_killed(process: subprocess.Popen[str], after: int) -> list[list[str]]:
+    """Start a recorder, kill it after so many lines, and return all that it said."""
+    assert process.stdin is not None
+    process.stdin.write("go\n")
+    process.stdin.flush()
+    words = _words(process)
+    word, pid = next(words)
+    assert word == "pid"
+    seen = [next(words) for _ in range(after)]
+    os.kill(int(pid), signal.SIGKILL)
+    seen.extend(iter(words.__next__, ["dead"]))
+    return seen
 
 
 def _words(process: subprocess.Popen[str]) -> Iterator[list[str]]:
@@ -143,7 +164,7 @@ class TestFull:
 
     async def test_file_that_can_not_grow(self, tmp_path: Path) -> None:
         """Of a group that no longer fits, each outcome that does is recorded, and of the others it is said."""
-        async with opened_spool(tmp_path, Limits(group_seconds=0.2)) as spool:
+        async with opened_spool(tmp_path, Limits(group_seconds=0.1)) as spool:
             await filled(spool, 1)
             writer = spool._writer
             assert writer is not None
@@ -223,7 +244,7 @@ class TestFailure:
     async def test_failed_sync(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, point: str) -> None:
         """An I/O error on a commit or checkpoint is final: those who wait, and all later calls, get `SpoolFailed`."""
         monkeypatch.setattr(spool_writer, "_LOG_BYTES", 0)
-        spool = Spool(tmp_path, limits=Limits(group_seconds=0.2))
+        spool = Spool(tmp_path, limits=Limits(group_seconds=0.1))
         await spool.open()
         (item,) = await filled(spool, 1)
         monkeypatch.setattr(spool_schema, point, _io_error)
