@@ -105,6 +105,9 @@ class Spool:
         except (sqlite3.Error, OSError) as error:
             await self.close()
             raise refusal(path, error) from error
+        except BaseException:
+            await self.close()
+            raise
 
     def _start(self, loop: asyncio.AbstractEventLoop) -> Writer:
         prepare_folder(self._folder)
