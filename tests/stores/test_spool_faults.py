@@ -24,7 +24,7 @@ from tests.stores.spooling import QUICK, exported, filled, opened_spool, reopene
 from tests.stores.test_sqlite_faults import lines, running
 
 RECORD_FOR_EVER = """
-import os, signal, sys
+import os, signal, sys, time
 import anyio
 from pathlib import Path
 from llmbench.stores import spool_schema
@@ -36,6 +36,7 @@ def say(*words):
 
 def kill():
     say("point")
+    time.sleep(0.1)  # long enough for the other thread to say what it was told too early
     os.kill(os.getpid(), signal.SIGKILL)
 
 def die_in(name, after):
