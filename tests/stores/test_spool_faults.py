@@ -27,7 +27,7 @@ RECORD_FOR_EVER = """
 import os, signal, sys, time
 import anyio
 from pathlib import Path
-from llmbench.stores import spool_schema
+from llmbench.stores import spool_rows as rows, spool_schema
 from llmbench.stores.spool import Limits, Spool
 from tests.stores.documents import NOON, envelope, failure
 
@@ -42,11 +42,12 @@ def kill():
 def die_in(name, after):
     real, calls = getattr(spool_schema, name), []
     def dying(connection):
-        calls.append(name)
-        if len(calls) == 20 and not after:
+        calls.append(rows.last_seq(connection))
+        due = len(calls) > 20 and (name == "checkpoint" or calls[-1] > calls[-2])  # with an outcome in the commit
+        if due and not after:
             kill()
         real(connection)
-        if len(calls) == 20 and after:
+        if due:
             kill()
     setattr(spool_schema, name, dying)
 
