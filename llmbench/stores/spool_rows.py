@@ -1,0 +1,266 @@
+"""The rows of the spool: what each call does to them, as statements on its one connection."""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import Any, Literal
+
+import msgspec
+
+from llmbench.error_text import clean
+from llmbench.messages import Envelope, Failure, Sample
+from llmbench.stores.canonical import canonical_json
+from llmbench.stores.sqlite_outcomes import microseconds, time_of
+
+BODY_VERSION = 1
+RecordStatus = Literal["recorded", "duplicate", "conflict"]
+State = Literal["waiting", "delivered", "quarantined"]
+
+_REASON_LIMIT = 40
+_PRUNE_STEP = 32
+
+_KINDS: dict[str, type[Sample | Failure]] = {"sample": Sample, "failure": Failure}
+
+
+class _Body(msgspec.Struct, frozen=True):
+    """An envelope as it is kept: the outcome as canonical JSON, and what else is needed to read it."""
+
+    kind: str
+    publish: bool
+    outcome: msgspec.Raw
+
+
+_bodies = msgspec.json.Decoder(_Body)
+_outcomes = {kind: msgspec.json.Decoder(struct) for kind, struct in _KINDS.items()}
+
+
+class Undecodable(ValueError):
+    """A body that is not what was recorded, or that this version can't read; the message is a clause."""
+
+
+class Waiting(msgspec.Struct, frozen=True, kw_only=True):
+    """An outcome that is due for delivery. ``tries`` is how often it was tried before."""
+
+    id: str
+    envelope: Envelope
+    recorded_at: datetime
+    tries: int
+    error: str | None
+
+
+class Kept(msgspec.Struct, frozen=True, kw_only=True):
+    """A row as it is, to be exported. ``body`` is JSON as it was recorded, whether it can be read or not.
+
+    ``conflicting`` rows have the id of another row, which was recorded first.
+    """
+
+    seq: int
+    id: str
+    state: State
+    conflicting: bool
+    reason: str | None
+    error: str | None
+    tries: int
+    recorded_at: datetime
+    body: bytes
+
+
+class Attempt(msgspec.Struct, frozen=True, kw_only=True):
+    """An attempt that was begun, and of which no outcome was recorded."""
+
+    outcome_id: str
+    provider: str
+    model_id: str
+    opened_at: datetime
+
+
+def encode(envelope: Envelope) -> bytes:
+    """Return the body of an envelope. Raises `UnstorableError`."""
+    kind = "failure" if isinstance(envelope.outcome, Failure) else "sample"
+    return msgspec.json.encode(_Body(kind, envelope.publish, msgspec.Raw(canonical_json(envelope.outcome))))
+
+
+def decode(body: Any, digest: Any) -> Envelope:
+    """Return the envelope of a body, as both were found in the file. Raises `Undecodable`."""
+    if not isinstance(body, bytes) or hashlib.sha256(body).digest() != digest:
+        raise Undecodable("the body is not what was recorded: its digest is another one")
+    try:
+        read = _bodies.decode(body)
+        return Envelope(outcome=_outcomes[read.kind].decode(read.outcome), publish=read.publish)
+    except KeyError as error:
+        raise Undecodable(f"the body is of a kind that this version does not know: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise Undecodable(f"the body can't be read: {error}") from error
+
+
+def record(connection: sqlite3.Connection, envelope: Envelope, now: int) -> RecordStatus:
+    """Keep an outcome, and with that end its attempt. Raises `UnstorableError`."""
+    body, outcome_id = encode(envelope), envelope.outcome.id
+    digest = hashlib.sha256(body).digest()
+    connection.execute("DELETE FROM attempts WHERE id = ?", (outcome_id,))
+    found = connection.execute("SELECT digest FROM outcomes WHERE id = ? AND conflicting = 0", (outcome_id,)).fetchone()
+    if found is None:
+        _insert(connection, outcome_id, digest, body, now)
+        return "recorded"
+    if found[0] == digest:
+        return "duplicate"
+    _insert(connection, outcome_id, digest, body, now, conflicting=True)
+    return "conflict"
+
+
+def _insert(
+    connection: sqlite3.Connection, outcome_id: str, digest: bytes, body: bytes, now: int, *, conflicting: bool = False
+) -> None:
+    state, reason = ("quarantined", "conflict") if conflicting else ("waiting", None)
+    connection.execute(
+        "INSERT OR IGNORE INTO outcomes"
+        " (id, conflicting, state, since, reason, recorded_at, body_version, digest, body)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (outcome_id, conflicting, state, now, reason, now, BODY_VERSION, digest, body),
+    )
+
+
+def opened(connection: sqlite3.Connection, attempt: Attempt) -> None:
+    """Note that an attempt was begun."""
+    connection.execute(
+        "INSERT OR REPLACE INTO attempts (id, provider, model_id, opened_at) VALUES (?, ?, ?, ?)",
+        (attempt.outcome_id, attempt.provider, attempt.model_id, max(0, microseconds(attempt.opened_at))),
+    )
+
+
+def withdraw(connection: sqlite3.Connection, ids: Sequence[str]) -> None:
+    """Forget attempts, as nothing more will be told of them."""
+    connection.executemany("DELETE FROM attempts WHERE id = ?", [(one,) for one in ids])
+
+
+def interrupted(connection: sqlite3.Connection) -> list[Attempt]:
+    """Return the attempts that an earlier process left open, oldest first, and mark them as such."""
+    connection.execute("UPDATE attempts SET interrupted = 1 WHERE interrupted = 0")
+    rows = connection.execute("SELECT id, provider, model_id, opened_at FROM attempts ORDER BY opened_at, id")
+    return [
+        Attempt(outcome_id=one, provider=provider, model_id=model_id, opened_at=time_of(at))
+        for one, provider, model_id, at in rows
+    ]
+
+
+_DUE = "SELECT seq, id, digest, body, recorded_at, tries, error FROM outcomes WHERE seq IN ({places}) ORDER BY seq"
+_DUE_SEQ = "SELECT seq FROM outcomes WHERE state = 'waiting' AND next_try <= ? ORDER BY seq {order} LIMIT ?"
+
+
+def peek(connection: sqlite3.Connection, limit: int, now: int) -> list[Waiting]:
+    """Return what is due, as `llmbench.stores.spool.Spool.peek` says; quarantine what can't be read."""
+    newest = _seqs(connection, "DESC", now, limit // 2)
+    oldest = _seqs(connection, "ASC", now, limit)
+    chosen = (newest + [seq for seq in oldest if seq not in set(newest)])[:limit]
+    sql = _DUE.format(places=", ".join("?" * len(chosen)))
+    read = (_waiting(connection, row, now) for row in connection.execute(sql, chosen).fetchall())
+    return [one for one in read if one is not None]
+
+
+def _seqs(connection: sqlite3.Connection, order: str, now: int, limit: int) -> list[int]:
+    return [seq for (seq,) in connection.execute(_DUE_SEQ.format(order=order), (now, limit))]
+
+
+def _waiting(connection: sqlite3.Connection, row: tuple[Any, ...], now: int) -> Waiting | None:
+    seq, outcome_id, digest, body, recorded_at, tries, error = row
+    try:
+        envelope = decode(body, digest)
+    except Undecodable as trouble:
+        connection.execute(
+            "UPDATE outcomes SET state = 'quarantined', since = ?, reason = 'undecodable', error = ? WHERE seq = ?",
+            (now, clean(str(trouble)), seq),
+        )
+        return None
+    return Waiting(id=outcome_id, envelope=envelope, recorded_at=time_of(recorded_at), tries=tries, error=error)
+
+
+def delivered(connection: sqlite3.Connection, ids: Sequence[str], now: int) -> int:
+    """Mark what was waiting under these ids; return how many rows that were."""
+    return _update(connection, "state = 'delivered', since = ?, error = NULL", "waiting", ids, (now,))
+
+
+def retry_later(connection: sqlite3.Connection, ids: Sequence[str], error: str, at: datetime) -> int:
+    """Count a try of what waits under these ids, and let it be due only then; return how many rows that were."""
+    values = (microseconds(at), clean(error))
+    return _update(connection, "tries = tries + 1, next_try = ?, error = ?", "waiting", ids, values)
+
+
+def quarantine(connection: sqlite3.Connection, outcome_id: str, reason: str, detail: str | None, now: int) -> int:
+    """Put what waits under this id aside; return 1 if something did."""
+    values = (now, clean(reason, _REASON_LIMIT), None if detail is None else clean(detail))
+    return _update(
+        connection, "state = 'quarantined', since = ?, reason = ?, error = ?", "waiting", [outcome_id], values
+    )
+
+
+def release(connection: sqlite3.Connection, ids: Sequence[str], now: int) -> int:
+    """Let what is in quarantine under these ids be due at once; return how many rows that were."""
+    return _update(connection, "state = 'waiting', since = ?, reason = NULL, next_try = 0", "quarantined", ids, (now,))
+
+
+def _update(
+    connection: sqlite3.Connection, changes: str, state: State, ids: Sequence[str], values: tuple[Any, ...]
+) -> int:
+    sql = f"UPDATE outcomes SET {changes} WHERE id = ? AND conflicting = 0 AND state = ?"  # noqa: S608 - from above
+    return connection.executemany(sql, [(*values, one, state) for one in ids]).rowcount
+
+
+def prune(connection: sqlite3.Connection, before: int) -> int:
+    """Delete some of the rows that were delivered up to then, those that were delivered first; return how many."""
+    return connection.execute(
+        "DELETE FROM outcomes WHERE seq IN"
+        " (SELECT seq FROM outcomes WHERE state = 'delivered' AND since <= ? ORDER BY since LIMIT ?)",
+        (before, _PRUNE_STEP),
+    ).rowcount
+
+
+def last_seq(connection: sqlite3.Connection) -> int:
+    """Return the highest ``seq`` that a row has, or had."""
+    (seq,) = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'outcomes'").fetchone()
+    return int(seq)
+
+
+def tallies(connection: sqlite3.Connection) -> dict[str, Any]:
+    """Return the counts of `llmbench.stores.spool.SpoolCounts` that the rows tell."""
+    states = dict(connection.execute("SELECT state, count(*) FROM outcomes GROUP BY state").fetchall())
+    (oldest,) = connection.execute(
+        "SELECT recorded_at FROM outcomes WHERE state = 'waiting' ORDER BY seq LIMIT 1"
+    ).fetchone() or (None,)
+    reasons = connection.execute(
+        "SELECT reason, count(*) FROM outcomes WHERE state = 'quarantined' GROUP BY reason ORDER BY reason"
+    ).fetchall()
+    attempts = dict(connection.execute("SELECT interrupted, count(*) FROM attempts GROUP BY interrupted").fetchall())
+    return {
+        "waiting": states.get("waiting", 0),
+        "delivered": states.get("delivered", 0),
+        "quarantined": {reason or "unknown": count for reason, count in reasons},
+        "oldest": None if oldest is None else time_of(oldest),
+        "in_flight": attempts.get(0, 0),
+        "interrupted": attempts.get(1, 0),
+    }
+
+
+def page(connection: sqlite3.Connection, state: State, after: int, size: int) -> list[Kept]:
+    """Return rows of a state in the order of their ``seq``, from the one after this on."""
+    rows: Iterator[tuple[Any, ...]] = connection.execute(
+        "SELECT seq, id, state, conflicting, reason, error, tries, recorded_at, body FROM outcomes"
+        " WHERE state = ? AND seq > ? ORDER BY seq LIMIT ?",
+        (state, after, size),
+    )
+    return [
+        Kept(
+            seq=seq,
+            id=one,
+            state=kept,
+            conflicting=bool(conflicting),
+            reason=reason,
+            error=error,
+            tries=tries,
+            recorded_at=time_of(at),
+            body=body,
+        )
+        for seq, one, kept, conflicting, reason, error, tries, at, body in rows
+    ]
