@@ -55,16 +55,13 @@ def _folder() -> Path | None:
 @asynccontextmanager
 async def open_store(config: Config, *, wait: bool = False) -> AsyncIterator[Store]:
     """Open the configured store. Raises CommandError if it can't be used, or does not answer and is not waited for."""
-    if config.store_problems:
-        raise CommandError("\n".join(config.store_problems))
-    store = _mongo(config, os.environ) if config.store.kind == "mongo" else _sqlite(config)
-    async with opened(store, wait=wait):
+    async with opened(make_store(config, os.environ), wait=wait) as store:
         yield store
 
 
 @asynccontextmanager
 async def opened(store: Store, *, wait: bool = False) -> AsyncIterator[Store]:
-    """Open a store and close it at the end. Raises CommandError as `open_store` does."""
+    """Yield a store, open, and close it at the end. Raises CommandError as `open_store` does."""
     with store_errors():
         await (open_patiently(store) if wait else store.open())
     try:
@@ -74,10 +71,27 @@ async def opened(store: Store, *, wait: bool = False) -> AsyncIterator[Store]:
             await store.close()
 
 
+def make_store(config: Config, env: Mapping[str, str]) -> Store:
+    """Return the configured store, not open yet. Raises CommandError if it can't be the one that is asked for."""
+    if config.store_problems:
+        raise CommandError("\n".join(config.store_problems))
+    match config.store.kind:
+        case "mongo":
+            return _mongo(config, env)
+        case "http":
+            return _http(config, env)
+        case _:
+            return _sqlite(config)
+
+
 def _sqlite(config: Config) -> Store:
     from llmbench.stores.sqlite import SQLiteStore
 
     return SQLiteStore(config.database)
+
+
+def _http(config: Config, env: Mapping[str, str]) -> Store:
+    raise NotImplementedError
 
 
 def _mongo(config: Config, env: Mapping[str, str]) -> Store:

@@ -10,7 +10,7 @@ import msgspec
 from llmbench.config.check import ConfigError, listed, nearest, quote
 from llmbench.config.environment import ModelRef, secret_variables
 from llmbench.config.providers import ResolvedProvider, unknown_provider
-from llmbench.config.tables import RunnerTable, ScheduleTable, StoreTable
+from llmbench.config.tables import RunnerTable, ScheduleTable, ServerTable, SpoolTable, StoreTable
 from llmbench.messages import Profile
 from llmbench.secrets import SecretError, Secrets
 
@@ -51,11 +51,18 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     runner: RunnerTable
     schedule: ScheduleTable
     store: StoreTable
+    spool: SpoolTable
+    server: ServerTable
     profiles: Mapping[str, Profile]
     providers: Mapping[str, ResolvedProvider]
     worklist: tuple[ModelRef, ...]
     store_problems: tuple[str, ...]
     overrides: Mapping[str, str]
+
+    @property
+    def spool_folder(self) -> Path:
+        """The absolute path of the folder that holds the spool."""
+        return Path(self.spool.folder)
 
     @property
     def database(self) -> Path:
@@ -80,7 +87,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     def secret_variables(self) -> tuple[str, ...]:
         """Return the names of all environment variables whose values must not be seen, for `Secrets.redactor`."""
         keys = (provider.api_key_env for provider in self.providers.values())
-        return secret_variables((self.store.mongo.uri_env, *keys))
+        http = self.store.http
+        return secret_variables((self.store.mongo.uri_env, http.key_env, http.worklist_key_env, *keys))
 
     def start_problems(self, env: Mapping[str, str]) -> tuple[str, ...]:
         """Return why measuring can't start, or not with every enabled provider.

@@ -11,7 +11,7 @@ import platformdirs
 
 from llmbench.config.check import check_text, describe, quote
 from llmbench.config.providers import unknown_provider
-from llmbench.config.tables import DatabaseName, Minutes, ModelId, StoreKind, StoreTable
+from llmbench.config.tables import DatabaseName, HttpTable, Minutes, ModelId, StoreKind, StoreTable, Url
 from llmbench.providers.presets import PRESETS
 
 PROVIDERS = "BENCHMARK_PROVIDERS"
@@ -20,6 +20,8 @@ FRESH_MINUTES = "FRESH_MINUTES"
 STORE = "LLMBENCH_STORE"
 MONGODB_URI = "MONGODB_URI"
 MONGODB_DB = "MONGODB_DB"
+INGEST_API_URL = "INGEST_API_URL"
+RUNNER_CONFIG_URL = "RUNNER_CONFIG_URL"
 
 _SECRET_VARIABLES = (
     MONGODB_URI,
@@ -34,13 +36,12 @@ _KEYS = {
     FRESH_MINUTES: "schedule.fresh_minutes",
     STORE: "store.kind",
     MONGODB_DB: "store.mongo.database",
+    INGEST_API_URL: "store.http.url",
+    RUNNER_CONFIG_URL: "store.http.worklist_url",
     PROVIDERS: "providers.*.enabled",
 }
 
-_OTHER_STORES = {
-    "INGEST_API_URL": "the HTTP store",
-    "RUNNER_CONFIG_URL": "a worklist over HTTP",
-}
+Kind = Literal["sqlite", "mongo", "http"]
 
 
 class ModelRef(msgspec.Struct, frozen=True):
@@ -67,9 +68,14 @@ class Environment:
         self._store = store
         self.problems: list[str] = []
         self.fresh_minutes: float | None = self._value(FRESH_MINUTES, Minutes)
-        self._store_kind: Literal["sqlite", "mongo"] | None = self._value(STORE, StoreKind)
+        self._store_kind: Kind | None = self._value(STORE, StoreKind)
         self.mongo_database: str = self._value(MONGODB_DB, DatabaseName) or store.mongo.database
         chosen = self._providers(known) if self._text(PROVIDERS) else tuple(enabled_in_file)
+        self.http: HttpTable = msgspec.structs.replace(
+            store.http,
+            url=self._value(INGEST_API_URL, Url) or store.http.url,
+            worklist_url=self._value(RUNNER_CONFIG_URL, Url) or store.http.worklist_url,
+        )
         # Whose model an id is depends on the providers; if those are wrong, nothing can be said of the models.
         self.enabled = chosen or ()
         self.worklist = () if chosen is None else self._models()
@@ -77,21 +83,28 @@ class Environment:
     def overrides(self) -> dict[str, str]:
         """Return key of config.toml → variable that overrides it."""
         found = {key: name for name, key in _KEYS.items() if self._text(name)}
-        if self._asks_for_mongo() and not self._store_kind and not self._store.kind:
-            found["store.kind"] = self._asks_for_mongo()
+        asking = self._asks_for_mongo() or self._asks_for_http()
+        if asking and not self._store_kind and not self._store.kind:
+            found["store.kind"] = asking
         return found
 
-    def store_kind(self) -> Literal["sqlite", "mongo"]:
-        """Return the kind that is named, by `STORE` or else the file; if none is, MongoDB if there is a URI of one."""
-        return self._store_kind or self._store.kind or ("mongo" if self._asks_for_mongo() else "sqlite")
+    def store_kind(self) -> Kind:
+        """Return the kind that is named, by `STORE` or else the file; else the one that the environment asks for."""
+        if named := self._store_kind or self._store.kind:
+            return named
+        return "mongo" if self._asks_for_mongo() else "http" if self._asks_for_http() else "sqlite"
 
     def _asks_for_mongo(self) -> str:
         """Return the variable whose value asks for the MongoDB store, nothing if none does."""
         return next((name for name in (self._store.mongo.uri_env, MONGODB_URI) if self._text(name)), "")
 
+    def _asks_for_http(self) -> str:
+        """Return the variable whose value asks for the HTTP store, nothing if none does."""
+        return INGEST_API_URL if self._text(INGEST_API_URL) else ""
+
     def store_problems(self) -> tuple[str, ...]:
         """Return why the store can't be the one that is asked for, a sentence each."""
-        return (*self._missing_stores(), *self._missing_uri())
+        return (*self._two_stores(), *self._missing_uri(), *self._missing_url())
 
     def _missing_uri(self) -> tuple[str, ...]:
         variable = self._store.mongo.uri_env
@@ -100,15 +113,19 @@ class Environment:
         what_to_do = "set it to the server's URI, such as mongodb://user:password@host:27017"
         return (f"environment variable {variable!r} is not set, and the MongoDB store is found by it: {what_to_do}",)
 
-    def _missing_stores(self) -> tuple[str, ...]:
-        if self._store_kind is not None:
+    def _missing_url(self) -> tuple[str, ...]:
+        if self.store_kind() != "http" or self.http.url:
             return ()
-        return tuple(
-            f"environment variable {name!r} asks for {what}, which this version does not have: unset it, "
-            f"or set {STORE}=sqlite to use the SQLite store all the same"
-            for name, what in _OTHER_STORES.items()
-            if self._text(name)
-        )
+        what_to_do = f"set environment variable {INGEST_API_URL!r}, or url under [store.http], to the bridge's URL"
+        return (f"the HTTP store has no URL: {what_to_do}, such as https://bench.example:8787",)
+
+    def _two_stores(self) -> tuple[str, ...]:
+        """Never choose silently between two stores: rows would end up where nobody looks for them."""
+        mongo, http = self._asks_for_mongo(), self._asks_for_http()
+        if self._store_kind or self._store.kind or not (mongo and http):
+            return ()
+        choose = f"set {STORE}=mongo or {STORE}=http, or unset one of them"
+        return (f"environment variables {mongo!r} and {http!r} ask for two stores: {choose}",)
 
     def _value(self, name: str, annotation: Any) -> Any:
         text = self._text(name)
@@ -179,7 +196,12 @@ def config_file(env: Mapping[str, str]) -> Path:
 
 def database_file(env: Mapping[str, str]) -> Path:
     """Return where the platform keeps a user's data, for the SQLite store."""
-    return _folder(env, "XDG_DATA_HOME", platformdirs.user_data_path) / "llmbench.db"
+    return data_folder(env) / "llmbench.db"
+
+
+def data_folder(env: Mapping[str, str]) -> Path:
+    """Return where the platform keeps a user's data of llmbench."""
+    return _folder(env, "XDG_DATA_HOME", platformdirs.user_data_path)
 
 
 def _folder(env: Mapping[str, str], variable: str, default: Callable[..., Path]) -> Path:

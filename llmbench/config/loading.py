@@ -10,9 +10,18 @@ import msgspec
 from llmbench.config import providers
 from llmbench.config.check import ConfigError, Problem, check, read
 from llmbench.config.effective import Config
-from llmbench.config.environment import Environment, config_file, database_file, secret_variables
+from llmbench.config.environment import Environment, config_file, data_folder, database_file, secret_variables
 from llmbench.config.providers import ResolvedProvider
-from llmbench.config.tables import BUILT_IN, ProfileTable, SqliteTable, StoreTable, Tables, profile_of
+from llmbench.config.tables import (
+    BUILT_IN,
+    ProfileTable,
+    ServerTable,
+    SpoolTable,
+    SqliteTable,
+    StoreTable,
+    Tables,
+    profile_of,
+)
 from llmbench.messages import Profile
 from llmbench.providers.presets import PRESETS
 from llmbench.secrets import Secrets
@@ -69,7 +78,9 @@ def _claiming(tables: Tables) -> Iterator[Problem]:
 
 def _redacted(problems: Iterable[str], tables: Tables, env: Mapping[str, str]) -> list[str]:
     """Return the sentences without any secret that was put into the file by mistake."""
-    named = (tables.store.mongo.uri_env, *(table.api_key_env for table in tables.providers.values()))
+    http = tables.store.http
+    stores = (tables.store.mongo.uri_env, http.key_env, http.worklist_key_env)
+    named = (*stores, *(table.api_key_env for table in tables.providers.values()))
     redactor = Secrets(env).redactor(secret_variables(named))
     return [redactor.redact(problem) for problem in problems]
 
@@ -88,6 +99,8 @@ def _effective(
         runner=tables.runner,
         schedule=msgspec.structs.replace(tables.schedule, fresh_minutes=fresh),
         store=_store(path, tables.store, overriding),
+        spool=_spool(path, tables.spool, overriding.env),
+        server=_server(path, tables.server, overriding.env),
         profiles=_profiles(tables),
         providers=resolved,
         worklist=overriding.worklist,
@@ -101,12 +114,24 @@ def _profiles(tables: Tables) -> dict[str, Profile]:
     return {name: profile_of(name, table) for name, table in given.items()}
 
 
+def _spool(path: Path | None, spool: SpoolTable, env: Mapping[str, str]) -> SpoolTable:
+    return msgspec.structs.replace(spool, folder=_placed(path, spool.folder, data_folder(env) / "spool"))
+
+
+def _server(path: Path | None, server: ServerTable, env: Mapping[str, str]) -> ServerTable:
+    return msgspec.structs.replace(server, keys_file=_placed(path, server.keys_file, data_folder(env) / "keys.json"))
+
+
+def _placed(path: Path | None, given: str, default: Path) -> str:
+    """Return where something lies: as the file says, from its own folder, or the default."""
+    return str(providers.located(given, path.parent) if path and given else default)
+
+
 def _store(path: Path | None, store: StoreTable, overriding: Environment) -> StoreTable:
-    given = store.sqlite.path
-    database = providers.located(given, path.parent) if path and given else database_file(overriding.env)
     return msgspec.structs.replace(
         store,
         kind=overriding.store_kind(),
-        sqlite=SqliteTable(path=str(database)),
+        sqlite=SqliteTable(path=_placed(path, store.sqlite.path, database_file(overriding.env))),
         mongo=msgspec.structs.replace(store.mongo, database=overriding.mongo_database),
+        http=overriding.http,
     )

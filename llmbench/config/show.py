@@ -40,6 +40,9 @@ class _Page:
         yield from self._table("store", [("kind", self._config.store.kind)])
         yield from self._struct("store.sqlite", self._config.store.sqlite)
         yield from self._struct("store.mongo", self._config.store.mongo)
+        yield from self._struct("store.http", self._config.store.http)
+        yield from self._struct("spool", self._config.spool)
+        yield from self._struct("server", self._config.server)
         for profile in self._config.profiles.values():
             yield from self._table(f"profiles.{profile.id}", _profile_items(profile))
         for provider in self._config.providers.values():
@@ -70,7 +73,7 @@ class _Page:
                 yield f"{key} = {self._toml(value)}{self._comment(f'{table}.{key}', value)}"
 
     def _comment(self, key: str, value: Any) -> str:
-        if key.endswith((".api_key_env", ".uri_env")):
+        if key.endswith((".api_key_env", ".uri_env", ".key_env", ".worklist_key_env")):
             return f"  # {'set' if self._secrets.is_set(value) else 'not set'}" if value else "  # no key is sent"
         pattern = "providers.*.enabled" if key.startswith("providers.") and key.endswith(".enabled") else key
         variable = self._config.overrides.get(pattern)

@@ -106,7 +106,14 @@ DatabaseName = Annotated[
         extra=_words("a database name of 1 to 63 letters, digits, '_' and '-', beginning with a letter or digit"),
     ),
 ]
-StoreKind = Annotated[Literal["sqlite", "mongo"], Meta(extra={"not_yet": ("http",)})]
+StoreKind = Literal["sqlite", "mongo", "http"]
+Listen = Annotated[
+    str,
+    Meta(
+        pattern=r"\A(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9.-]{1,253}):[0-9]{1,5}\Z",
+        extra=_words("an address and a port, such as '127.0.0.1:8787', '0.0.0.0:8787' or '[::1]:8787'"),
+    ),
+]
 Unset = Literal["unset"]
 
 
@@ -151,12 +158,48 @@ class MongoTable(Table, frozen=True):
     database: DatabaseName = "llm-bench"
 
 
+class HttpTable(Table, frozen=True):
+    """The HTTP store: a bridge that takes outcomes, and tells what to run. `load` fills in an empty ``url``.
+
+    Without a ``worklist_url`` the bridge itself is not asked what to run: what the file lists is run. The keys are in
+    the environment.
+    """
+
+    url: Url | None = None
+    key_env: UriVariable = "INGEST_API_KEY"
+    worklist_url: Url | None = None
+    worklist_key_env: UriVariable = "RUNNER_CONFIG_TOKEN"
+    ca_file: PathText | None = None
+
+
 class StoreTable(Table, frozen=True):
     """Which store. `load` fills in a kind that is not given: ``sqlite``, unless the environment asks for another."""
 
     kind: StoreKind | None = None
     sqlite: SqliteTable = SqliteTable()
     mongo: MongoTable = MongoTable()
+    http: HttpTable = HttpTable()
+
+
+class SpoolTable(Table, frozen=True):
+    """Where outcomes are durable before the store has them. `load` fills in an empty folder."""
+
+    folder: PathText = ""
+    cap_mb: Annotated[int, Meta(ge=1, le=1_000_000)] = 2048
+    keep_hours: Annotated[float, Meta(ge=0, le=8760)] = 24.0
+
+
+class ServerTable(Table, frozen=True):
+    """The HTTP side, off unless ``listen`` is given. ``keys_file`` holds digests of keys; `load` fills in an empty one.
+
+    Limits are of one request (``max_body_kb``, ``body_seconds``) and of one key (``requests_per_second``).
+    """
+
+    listen: Listen | None = None
+    keys_file: PathText = ""
+    max_body_kb: Annotated[int, Meta(ge=1, le=65_536)] = 1024
+    body_seconds: Annotated[float, Meta(ge=0.1, le=600)] = 10.0
+    requests_per_second: Annotated[float, Meta(ge=0.1, le=10_000)] = 50.0
 
 
 class ProfileTable(Table, frozen=True):
@@ -201,6 +244,8 @@ class Tables(Table, frozen=True):
     runner: RunnerTable = msgspec.field(default_factory=RunnerTable)
     schedule: ScheduleTable = ScheduleTable()
     store: StoreTable = StoreTable()
+    spool: SpoolTable = SpoolTable()
+    server: ServerTable = ServerTable()
     profiles: dict[Name, ProfileTable] = {}
     providers: dict[Name, ProviderTable] = {}
 

@@ -21,11 +21,25 @@ from llmbench.stores.leases import Leases
 
 
 class StoreError(Exception):
-    """The store could not answer; trying again later may help. The message says which store and why."""
+    """The store could not answer; trying again later may help. The message says which store and why.
+
+    ``retry_after`` is how many seconds the store asks to be left alone for, None if it does not say.
+    """
+
+    def __init__(self, message: str, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class StoreUnusable(StoreError):
-    """The store can't be used as configured (path not writable, not a database, newer schema); retrying is futile."""
+    """The store can't be used as configured (path not writable, not a database, newer schema); retrying is futile.
+
+    What is to be stored is not to blame. ``cause`` says what a person has to mend: rights, or the configuration.
+    """
+
+    def __init__(self, message: str, cause: Literal["auth", "config"] = "config") -> None:
+        super().__init__(message)
+        self.cause: Literal["auth", "config"] = cause
 
 
 class ModelExists(Exception):
@@ -57,10 +71,13 @@ class ModelChanges(TypedDict, total=False):
 
 
 class Verdict(msgspec.Struct, frozen=True):
-    """What became of one outcome. ``stored`` and ``duplicate`` are acknowledgements; the others are not."""
+    """What became of one outcome. ``stored`` and ``duplicate`` are acknowledgements; the others are not.
+
+    ``unknown``: the store did not say; putting it again is safe, and the only way to know.
+    """
 
     id: str
-    status: Literal["stored", "duplicate", "conflict", "rejected"]
+    status: Literal["stored", "duplicate", "conflict", "rejected", "unknown"]
     reason: str | None = None
 
     @property
