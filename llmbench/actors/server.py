@@ -57,6 +57,12 @@ class _Uvicorn(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._on_ending()
         await super().shutdown(sockets)
+        self.cut_off()
+
+    def cut_off(self) -> None:
+        """End every request and every connection."""
+        for task in self.server_state.tasks:
+            task.cancel()
         for connection in list(self.server_state.connections):
             connection.transport.abort()
 
@@ -73,10 +79,17 @@ class Server:
         self._connection = connection_class(max_body)
         self._serving: _Uvicorn | None = None
         self._stopped = False
+        self._listener: socket.socket | None = None
+        self.grace_seconds = float(_GRACE_SECONDS)
+        """How long requests may take to finish."""
         self.started = anyio.Event()
         """Set once it listens."""
         self.address: Address | None = None
         """Where it listens, once it does."""
+
+    @property
+    def stopping(self) -> bool:
+        return self._stopped
 
     def stop(self) -> None:
         """End `run`, gracefully."""
@@ -84,16 +97,33 @@ class Server:
         if self._serving is not None:
             self._serving.should_exit = True
 
+    def abort(self) -> None:
+        """End `run` without waiting for requests."""
+        self.stop()
+        if self._serving is not None:
+            self._serving.cut_off()
+
+    async def listen(self) -> Address:
+        """Take the port, if it is not taken yet: connections wait from now on. Raises `ActorDown`."""
+        if self._listener is None:
+            self._listener = await self._bound()
+        host, port = self._listener.getsockname()[:2]
+        return host, port
+
     async def run(self) -> None:
         """Serve until `stop` or cancellation, both of which let requests finish. Raises `ActorDown`."""
-        if self._stopped:
-            return
-        listener = await self._listen()
-        self.address = listener.getsockname()[:2]
+        self.address = await self.listen()
+        listener, self._listener = self._listener, None
+        assert listener is not None
+        with contextlib.closing(listener):
+            if not self._stopped:
+                await self._serve(listener)
+
+    async def _serve(self, listener: socket.socket) -> None:
         self._serving = serving = _Uvicorn(self._config(), self.started.set, self._on_ending)
         async with anyio.create_task_group() as group:
             group.start_soon(_end_when_cancelled, serving)
-            with anyio.CancelScope(shield=True), contextlib.closing(listener):
+            with anyio.CancelScope(shield=True):
                 await serving.serve(sockets=[listener])
             group.cancel_scope.cancel()
 
@@ -114,7 +144,7 @@ class Server:
             timeout_graceful_shutdown=_GRACE_SECONDS,
         )
 
-    async def _listen(self) -> socket.socket:
+    async def _bound(self) -> socket.socket:
         host, port = self._wanted
         try:
             found = await anyio.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)

@@ -186,6 +186,7 @@ def build() -> Parser:
     _errors(commands)
     _health(commands)
     _store(commands)
+    _ingest(commands)
     _configuration(commands)
     doctor = _add(commands, "doctor", "check the configuration, the credentials, the store and this machine")
     _json(doctor)
@@ -308,6 +309,22 @@ def _store(commands: Any) -> None:
     copy.add_argument("target", type=place, metavar="TO", help="where it shall be, too")
     _json(copy)
     _config(copy)
+
+
+def address(text: str) -> str:
+    """Parse an address to listen at."""
+    found = re.fullmatch(r"(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9.-]{1,253}):([0-9]{1,5})", text)
+    if found is None or int(found[2]) > 65_535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not an address and a port: write them as 127.0.0.1:8787")
+    return text
+
+
+def _ingest(commands: Any) -> None:
+    ingest = _add(commands, "ingest", "take outcomes over HTTP from runners that cannot reach the store (the bridge)")
+    ingest.add_argument(
+        "--listen", type=address, metavar="HOST:PORT", help="where (default: server.listen, or else 127.0.0.1:8787)"
+    )
+    _config(ingest)
 
 
 def _errors(commands: Any) -> None:
