@@ -24,6 +24,7 @@ _MODULES = {
     "errors": "llmbench.cli.errors",
     "health": "llmbench.cli.health",
     "store": "llmbench.cli.store_copy",
+    "keys": "llmbench.cli.keys",
     "config": "llmbench.cli.configuration",
     "doctor": "llmbench.cli.doctor",
     "calibrate": "llmbench.cli.calibrate",
