@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from llmbench import __version__
-from llmbench.bridge.bounds import check_key, check_name, check_outcome, check_plain
+from llmbench.bridge.bounds import check_name, check_outcome, check_plain
 from llmbench.bridge.dates import check_date, read_date
 from llmbench.bridge.earlier import Content, failure_of, sample_of
 from llmbench.bridge.refusals import Refused, Sender
@@ -190,10 +190,7 @@ def _listed(model: Any, number: int) -> Document:
 
 def _object(body: bytes) -> Document:
     with _decoding("a JSON object"):
-        document = _objects.decode(body)
-    for name in document:
-        check_key(name, "document")
-    return document
+        return _objects.decode(body)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ alone, and so does its id: whatever the order of the keys and the spelling of th
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Mapping
 from typing import Any, TypeVar, get_args
@@ -117,20 +118,26 @@ def failure_of(content: Content, sender: Sender) -> Failure:
 
 def _read(said: Document, kind: type[T], sender: Sender) -> tuple[Document, Document]:
     """Return what the fields of an outcome are for, in their types, and what is to be kept beside. Raises `Refused`."""
-    fields = {field.encode_name: field for field in msgspec.structs.fields(kind) if field.encode_name != "_id"}
+    types = _types(kind)
     read: Document = {}
     beside: Document = {}
     for name, value in said.items():
-        if name not in fields or (isinstance(value, str) and value not in _WORDS.get(name, (value,))):
+        if name not in types or (isinstance(value, str) and value not in _WORDS.get(name, (value,))):
             beside[name] = _short(value)
         else:
-            read[name] = _typed(name, value, fields[name].type)
+            read[name] = _typed(name, value, types[name])
     for name in _NAMES:
         if name not in read:
             raise Refused(f"{name!r} is missing")
         check_name(name, read[name])
     check_runner(read["runner_id"], sender)
     return read, beside
+
+
+@functools.cache
+def _types(kind: type[msgspec.Struct]) -> dict[str, Any]:
+    """Return name of a field → its type; a document has no id of its own."""
+    return {field.encode_name: field.type for field in msgspec.structs.fields(kind) if field.encode_name != "_id"}
 
 
 def _short(value: Any) -> Any:

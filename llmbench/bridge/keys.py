@@ -9,24 +9,42 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import re
 import secrets
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Literal, get_args
+from typing import NamedTuple
 
 import msgspec
 
-from llmbench.secrets import Secret
+from llmbench.bridge.keys_file import SCOPES, Key, KeysUnusable, Scope, Seen, changing, look, read
+from llmbench.secrets import Secret, Secrets
 
-Scope = Literal["ingest", "worklist", "read"]
-"""``ingest``: post runs, errors and listings. ``worklist``: ask what to run. ``read``: health, metrics, live events."""
+__all__ = [
+    "SCOPES",
+    "SHARED",
+    "Grant",
+    "Key",
+    "KeyRefused",
+    "KeyRing",
+    "KeysUnusable",
+    "Scope",
+    "new",
+    "read",
+    "revoke",
+    "shared_keys",
+]
 
-SCOPES: tuple[Scope, ...] = get_args(Scope)
+SHARED: Mapping[str, Scope] = {"INGEST_API_KEY": "ingest", "RUNNER_CONFIG_TOKEN": "worklist"}
+"""Environment variable of the bridge that holds a key of earlier deployments → what that allows."""
 
+MOST_VALID = 2
+"""So many valid keys may a runner have at once: the one in use, and the one that is to replace it."""
 
-class KeysUnusable(Exception):
-    """The file of keys can't be used. The message says why, and what to do."""
+_FORM = re.compile(rb"llmb_([0-9a-f]{8})_[A-Za-z0-9_-]{43}")
+_NOBODYS = b"\0" * 32
+"""No key has this digest: what stands in for an unknown key's, so that it takes as long to refuse one."""
 
 
 class KeyRefused(Exception):
@@ -41,53 +59,83 @@ class Grant(msgspec.Struct, frozen=True):
     scopes: frozenset[Scope]
 
 
-class Key(msgspec.Struct, frozen=True, kw_only=True):
-    """A key as it is kept; ``digest`` is the SHA-256 of the whole key, in hexadecimal."""
-
-    id: str
-    runner: str
-    scopes: tuple[Scope, ...]
-    digest: str
-    created_at: datetime
-    revoked_at: datetime | None = None
+class _Kept(NamedTuple):
+    digest: bytes
+    grant: Grant
 
 
 class KeyRing:
     """The keys of a file, and the shared ones. What is made or revoked in the file holds at once.
 
-    If the file can't be used nobody is let in, not even with a shared key, and `problem` says why.
+    If the file can't be used nobody is let in, not even with a shared key, and `problem` says why: a ring that was read
+    before may have keys that are revoked by now. No file is no error, and no key.
     """
 
     def __init__(self, path: Path, shared: Mapping[Scope, Secret]) -> None:
         self._path = path
-        self._shared = dict(shared)
+        self._shared = _shared(shared)
+        self._kept: Mapping[bytes, _Kept] = {}
+        self._seen: Seen | None = None
         self.problem: str | None = None
         """Why nobody is let in, as of the last `find` or `check`; None if all is well."""
 
     def check(self) -> None:
-        """Read the file. Raises `KeysUnusable`; a file that is not there has no keys, and is no error."""
-        read(self._path)
+        """Read the file if it has changed. Raises `KeysUnusable`."""
+        try:
+            self._refresh()
+        except KeysUnusable as error:
+            self._seen = None
+            self._kept = {}
+            self.problem = str(error)
+            raise
+        self.problem = None
 
     def find(self, presented: bytes) -> Grant | None:
-        """Return what a key allows, None if it is not known, was revoked, or the file can't be used. Never raises."""
+        """Return what a key allows, None if it is not known, was revoked, or the file can't be used. Never raises.
+
+        The same is done for a known id as for an unknown one.
+        """
         digest = hashlib.sha256(presented).digest()
-        for key in read(self._path):
-            if key.revoked_at is None and hmac.compare_digest(bytes.fromhex(key.digest), digest):
-                return Grant(key.id, key.runner, frozenset(key.scopes))
-        scopes = frozenset(
-            scope for scope, secret in self._shared.items() if hmac.compare_digest(secret.reveal().encode(), presented)
-        )
-        return Grant("shared", None, scopes) if scopes else None
+        try:
+            self.check()
+        except KeysUnusable:
+            return None
+        form = _FORM.fullmatch(presented)
+        kept = self._kept.get(form[1]) if form else None
+        own = kept.grant if kept is not None else None
+        is_own = hmac.compare_digest(kept.digest if kept is not None else _NOBODYS, digest)
+        shared = [one.grant for one in self._shared if hmac.compare_digest(one.digest, digest)]
+        return own if is_own else next(iter(shared), None)
+
+    def _refresh(self) -> None:
+        seen = look(self._path)
+        if seen == self._seen and (seen is not None or not self._kept):
+            return
+        # Looked at before it is read: what is changed in between is read again next time.
+        self._kept = {
+            key.id.encode(): _Kept(bytes.fromhex(key.digest), Grant(key.id, key.runner, frozenset(key.scopes)))
+            for key in read(self._path)
+            if key.revoked_at is None
+        }
+        self._seen = seen
 
 
-def read(path: Path) -> list[Key]:
-    """Return the keys of a file, oldest first; none if there is no file. Raises `KeysUnusable`."""
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=list[Key])
-    except FileNotFoundError:
-        return []
-    except (OSError, msgspec.DecodeError) as error:
-        raise KeysUnusable(f"file of keys '{path}' can't be read: {error}") from error
+def shared_keys(secrets: Secrets) -> dict[Scope, Secret]:
+    """Return the shared keys that the environment holds. Raises `llmbench.secrets.SecretError`."""
+    found = {scope: secrets.get(name) for name, scope in SHARED.items()}
+    return {scope: secret for scope, secret in found.items() if secret is not None}
+
+
+def _shared(shared: Mapping[Scope, Secret]) -> list[_Kept]:
+    """Return the shared keys; one value for several scopes is one key."""
+    scopes: dict[bytes, set[Scope]] = {}
+    for scope, secret in shared.items():
+        value = secret.reveal().encode("utf-8", "surrogatepass")
+        scopes.setdefault(hashlib.sha256(value).digest(), set()).add(scope)
+    return [
+        _Kept(digest, Grant(f"shared-{'-'.join(sorted(allowed))}", None, frozenset(allowed)))
+        for digest, allowed in scopes.items()
+    ]
 
 
 def new(path: Path, runner: str, scopes: Sequence[Scope], now: datetime) -> tuple[Key, Secret]:
@@ -95,19 +143,30 @@ def new(path: Path, runner: str, scopes: Sequence[Scope], now: datetime) -> tupl
 
     Raises `KeyRefused` if the runner has two valid ones, and `KeysUnusable`.
     """
-    key_id = secrets.token_hex(4)
-    text = f"llmb_{key_id}_{base64.urlsafe_b64encode(secrets.token_bytes(32)).decode().rstrip('=')}"
-    digest = hashlib.sha256(text.encode()).hexdigest()
-    key = Key(id=key_id, runner=runner, scopes=tuple(scopes), digest=digest, created_at=now)
-    path.write_bytes(msgspec.json.encode([*read(path), key]))
+    with changing(path) as keys:
+        valid = [key.id for key in keys if key.runner == runner and key.revoked_at is None]
+        if len(valid) >= MOST_VALID:
+            raise KeyRefused(
+                f"runner {runner!r} has {len(valid)} valid keys already ({', '.join(valid)}): revoke the one that is "
+                f"not in use any more, with llmbench keys revoke {valid[0]}"
+            )
+        taken = {key.id for key in keys}
+        key_id = next(one for one in iter(lambda: secrets.token_hex(4), None) if one not in taken)
+        text = f"llmb_{key_id}_{base64.urlsafe_b64encode(secrets.token_bytes(32)).decode().rstrip('=')}"
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        ordered = tuple(scope for scope in SCOPES if scope in scopes)
+        key = Key(id=key_id, runner=runner, scopes=ordered, digest=digest, created_at=now)
+        keys.append(key)
     return key, Secret(text)
 
 
 def revoke(path: Path, key_id: str, now: datetime) -> Key:
     """Revoke a key for good; one that is revoked already stays as it is. Raises `KeyRefused` and `KeysUnusable`."""
-    keys = {key.id: key for key in read(path)}
-    if key_id not in keys:
-        raise KeyRefused(f"no key has the id {key_id!r:.80}: llmbench keys list shows those that there are")
-    keys[key_id] = msgspec.structs.replace(keys[key_id], revoked_at=keys[key_id].revoked_at or now)
-    path.write_bytes(msgspec.json.encode(list(keys.values())))
-    return keys[key_id]
+    with changing(path) as keys:
+        place = next((number for number, key in enumerate(keys) if key.id == key_id), None)
+        if place is None:
+            raise KeyRefused(f"no key has the id {key_id!r:.80}: llmbench keys list shows those that there are")
+        revoked = keys[place]
+        if revoked.revoked_at is None:
+            keys[place] = revoked = msgspec.structs.replace(revoked, revoked_at=now)
+    return revoked

@@ -25,6 +25,7 @@ _MODULES = {
     "health": "llmbench.cli.health",
     "store": "llmbench.cli.store_copy",
     "ingest": "llmbench.cli.ingest",
+    "keys": "llmbench.cli.keys",
     "config": "llmbench.cli.configuration",
     "doctor": "llmbench.cli.doctor",
     "calibrate": "llmbench.cli.calibrate",

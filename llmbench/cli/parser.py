@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 from llmbench import __version__
 from llmbench.cli import output
 from llmbench.cli.exits import ExitCode
+from llmbench.cli.key_arguments import key_id, runner_id, scopes
 
 EXIT_CODES = """\
 exit codes: 0 all well; 1 something failed or is down; 2 wrong usage or
@@ -187,6 +188,7 @@ def build() -> Parser:
     _health(commands)
     _store(commands)
     _ingest(commands)
+    _keys(commands)
     _configuration(commands)
     doctor = _add(commands, "doctor", "check the configuration, the credentials, the store and this machine")
     _json(doctor)
@@ -325,6 +327,26 @@ def _ingest(commands: Any) -> None:
         "--listen", type=address, metavar="HOST:PORT", help="where (default: server.listen, or else 127.0.0.1:8787)"
     )
     _config(ingest)
+
+
+def _keys(commands: Any) -> None:
+    keys = _add(commands, "keys", "make, list and revoke the keys that runners use to talk to a bridge")
+    actions = keys.add_subparsers(title="actions", metavar="ACTION", dest="action", required=True)
+    new = _add(actions, "new", "make a key for a runner, and print it: it can't be shown again")
+    new.add_argument("runner", type=runner_id, metavar="RUNNER", help="runner.id of the runner that is to use it")
+    new.add_argument(
+        "--scope",
+        type=scopes,
+        default=["ingest", "worklist"],
+        metavar="A,B",
+        help="what it allows: ingest, worklist and read (default ingest,worklist)",
+    )
+    listing = _add(actions, "list", "list the keys that were made, without the keys themselves")
+    _json(listing)
+    revoke = _add(actions, "revoke", "let a key in no more, from now on")
+    revoke.add_argument("key", type=key_id, metavar="KEY_ID", help="its id, as keys list shows it")
+    for action in actions.choices.values():
+        _config(action)
 
 
 def _errors(commands: Any) -> None:
