@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from llmbench.config import ConfigError, UnknownProfile, UnknownProvider, load
 from llmbench.config.check import check, describe
-from llmbench.config.tables import BUILT_IN, ProfileTable, Tables, host_name
+from llmbench.config.tables import BUILT_IN, HttpTable, ProfileTable, Tables, host_name
 from llmbench.messages import Profile
 from llmbench.providers.presets import CLOUD_KINDS, PRESETS
 from tests.configs import BAD, GOOD, problems, settled, write
@@ -42,6 +42,15 @@ def test_every_key_of_a_full_file_takes_effect() -> None:
     assert (config.runner.id, config.runner.region) == ("runner-1", "eu-central-1")
     assert msgspec.structs.astuple(config.schedule) == (60.0, 10.5, "region", 5.0)
     assert config.database == GOOD / "data" / "outcomes.db"
+    assert config.store.http == HttpTable(
+        url="https://bench.example/ingest",
+        key_env="BRIDGE_KEY",
+        worklist_url="https://bench.example/runner-config",
+        worklist_key_env="BRIDGE_TOKEN",
+        ca_file=str(GOOD / "ca.pem"),
+    )
+    assert (config.spool_folder, config.spool.cap_mb, config.spool.keep_hours) == (GOOD / "data" / "spool", 16, 0.5)
+    assert msgspec.structs.astuple(config.server) == ("[::1]:8787", str(GOOD / "data" / "keys.json"), 512, 2.5, 10.0)
     assert config.profile("long") == Profile(
         id="long",
         version=3,

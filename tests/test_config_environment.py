@@ -28,7 +28,15 @@ def test_the_environment_overrides_the_file(tmp_path: Path) -> None:
 
 def test_an_empty_variable_is_not_set() -> None:
     """Variables that compose files leave empty change nothing."""
-    names = ("FRESH_MINUTES", "BENCHMARK_PROVIDERS", "BENCHMARK_MODELS", "LLMBENCH_STORE", "MONGODB_URI")
+    names = (
+        "FRESH_MINUTES",
+        "BENCHMARK_PROVIDERS",
+        "BENCHMARK_MODELS",
+        "LLMBENCH_STORE",
+        "MONGODB_URI",
+        "INGEST_API_URL",
+        "RUNNER_CONFIG_URL",
+    )
 
     assert load(None, dict.fromkeys(names, " ")) == load(None, {})
 
@@ -50,11 +58,26 @@ WRONG = {
         {"FRESH_MINUTES": "nan"},
         f"{FRESH_WANTS} 'nan' (it overrides schedule.fresh_minutes)",
     ),
-    "store not in this version": (
-        {"LLMBENCH_STORE": "http"},
+    "unknown store": (
+        {"LLMBENCH_STORE": "postgres"},
         (
-            "environment variable 'LLMBENCH_STORE' is 'http', which this version does not have: use 'mongo' or "
-            "'sqlite' (it overrides store.kind)"
+            "environment variable 'LLMBENCH_STORE' must be 'http', 'mongo' or 'sqlite', not 'postgres' "
+            "(it overrides store.kind)"
+        ),
+    ),
+    "not a URL": (
+        {"INGEST_API_URL": "hunter2"},
+        (
+            "environment variable 'INGEST_API_URL' must be an absolute http:// or https:// URL, such as "
+            "'https://bench.example' (the value is not shown, in case it is a secret) (it overrides store.http.url)"
+        ),
+    ),
+    "not a worklist's URL": (
+        {"RUNNER_CONFIG_URL": "hunter2"},
+        (
+            "environment variable 'RUNNER_CONFIG_URL' must be an absolute http:// or https:// URL, such as "
+            "'https://bench.example' (the value is not shown, in case it is a secret) "
+            "(it overrides store.http.worklist_url)"
         ),
     ),
     "unknown provider": (
@@ -150,15 +173,95 @@ def test_with_several_providers_each_model_names_its_own() -> None:
     )
 
 
-@pytest.mark.parametrize("variable", ["INGEST_API_URL", "RUNNER_CONFIG_URL"])
-def test_a_store_that_is_not_there_is_never_replaced_silently(variable: str) -> None:
-    """A variable that asks for another store is a problem of opening the store, unless SQLite is asked for by name."""
-    [problem] = load(None, {variable: "x://hunter2"}).store_problems
+def test_a_bridges_url_chooses_the_http_store(tmp_path: Path) -> None:
+    """Unless a store is named, in the file or by LLMBENCH_STORE; RUNNER_CONFIG_URL says where the worklist is."""
+    env = {"INGEST_API_URL": "https://bench.example/ingest", "RUNNER_CONFIG_URL": "https://bench.example"}
 
-    assert problem.startswith(f"environment variable '{variable}' asks for ")
-    assert problem.endswith("unset it, or set LLMBENCH_STORE=sqlite to use the SQLite store all the same")
-    assert "hunter2" not in problem
-    assert load(None, {variable: "x://hunter2", "LLMBENCH_STORE": "sqlite"}).store_problems == ()
+    config = load(None, env)
+
+    assert (config.store.kind, config.store_problems) == ("http", ())
+    assert (config.store.http.url, config.store.http.worklist_url) == tuple(env.values())
+    assert config.overrides == {
+        "store.kind": "INGEST_API_URL",
+        "store.http.url": "INGEST_API_URL",
+        "store.http.worklist_url": "RUNNER_CONFIG_URL",
+    }
+    assert load(None, env | {"LLMBENCH_STORE": "sqlite"}).store.kind == "sqlite"
+    assert load(None, env | {"LLMBENCH_STORE": "sqlite"}).store_problems == ()
+    assert load(write(tmp_path, '[store]\nkind = "sqlite"\n'), env).store.kind == "sqlite"
+
+
+def test_a_url_in_the_file_alone_chooses_no_store(tmp_path: Path) -> None:
+    """What the environment says of the bridge comes before the file, which has to name the kind."""
+    path = write(tmp_path, '[store.http]\nurl = "https://file.example"\nworklist_url = "https://file.example"\n')
+
+    assert (load(path, {}).store.kind, load(path, {}).store_problems) == ("sqlite", ())
+    assert load(path, {"LLMBENCH_STORE": "http"}).store.http.url == "https://file.example"
+    http = load(path, {"INGEST_API_URL": "https://env.example"}).store.http
+    assert (http.url, http.worklist_url) == ("https://env.example", "https://file.example")
+
+
+def test_between_two_stores_nothing_is_chosen_silently(tmp_path: Path) -> None:
+    """A MongoDB URI and a bridge's URL are a problem of opening the store, unless one of them is named."""
+    env = {"MONGODB_URI": "mongodb://me:hunter2@db", "INGEST_API_URL": "https://bench.example"}
+
+    [problem] = load(None, env).store_problems
+
+    assert problem == (
+        "environment variables 'MONGODB_URI' and 'INGEST_API_URL' ask for two stores: "
+        "set LLMBENCH_STORE=mongo or LLMBENCH_STORE=http, or unset one of them"
+    )
+    for kind in ("mongo", "http", "sqlite"):
+        config = load(None, env | {"LLMBENCH_STORE": kind})
+        assert (config.store.kind, config.store_problems) == (kind, ())
+    assert load(write(tmp_path, '[store]\nkind = "http"\n'), env).store_problems == ()
+    other = write(tmp_path, '[store.mongo]\nuri_env = "MAIN_DB_URI"\n')
+    [problem] = load(other, {"MAIN_DB_URI": "mongodb://db", "INGEST_API_URL": "https://h"}).store_problems
+    assert problem.startswith("environment variables 'MAIN_DB_URI' and 'INGEST_API_URL' ask for two stores")
+
+
+def test_an_http_store_needs_a_url() -> None:
+    """Where nobody gives one, it is a problem of opening the store, which says where to give it."""
+    [problem] = load(None, {"LLMBENCH_STORE": "http"}).store_problems
+
+    assert problem == (
+        "the HTTP store has no URL: set environment variable 'INGEST_API_URL', or url under [store.http], "
+        "to the bridge's URL, such as https://bench.example:8787"
+    )
+
+
+@pytest.mark.parametrize("store", [{}, {"MONGODB_URI": "mongodb://db"}], ids=["sqlite", "mongo"])
+def test_a_worklist_is_never_ignored_silently(store: dict[str, str]) -> None:
+    """RUNNER_CONFIG_URL without an HTTP store is a problem of opening the store, unless that is named."""
+    env = store | {"RUNNER_CONFIG_URL": "https://bench.example"}
+
+    [problem] = load(None, env).store_problems
+
+    assert problem == (
+        "environment variable 'RUNNER_CONFIG_URL' names a worklist, which only the HTTP store has: "
+        "set INGEST_API_URL, too, or unset it, or name the store with LLMBENCH_STORE"
+    )
+    assert load(None, env | {"LLMBENCH_STORE": "mongo" if store else "sqlite"}).store_problems == ()
+
+
+def test_keys_of_the_bridge_are_secrets(tmp_path: Path) -> None:
+    """So are those of whatever variables the file names."""
+    path = write(tmp_path, '[store.http]\nkey_env = "MY_KEY"\nworklist_key_env = "MY_TOKEN"\n')
+
+    assert {"INGEST_API_KEY", "RUNNER_CONFIG_TOKEN"} <= set(load(None, {}).secret_variables())
+    assert {"MY_KEY", "MY_TOKEN"} <= set(load(path, {}).secret_variables())
+
+
+def test_spool_and_keys_lie_in_the_data_folder(tmp_path: Path) -> None:
+    """Without a place of their own; a relative one starts from the folder of the file."""
+    config = load(None, {"XDG_DATA_HOME": str(tmp_path)})
+
+    assert config.spool_folder == tmp_path / "llmbench" / "spool"
+    assert config.server.keys_file == str(tmp_path / "llmbench" / "keys.json")
+    assert (config.server.listen, config.spool.cap_mb, config.spool.keep_hours) == (None, 2048, 24.0)
+    path = write(tmp_path, '[spool]\nfolder = "here"\n[server]\nkeys_file = "k.json"\n')
+    assert load(path, {}).spool_folder == tmp_path / "here"
+    assert load(path, {}).server.keys_file == str(tmp_path / "k.json")
 
 
 def test_a_mongodb_uri_chooses_that_store(tmp_path: Path) -> None:

@@ -15,11 +15,14 @@ from hypothesis import strategies as st
 
 from llmbench.config import load, show
 from llmbench.config.tables import (
+    HttpTable,
     MongoTable,
     ProfileTable,
     ProviderTable,
     RunnerTable,
     ScheduleTable,
+    ServerTable,
+    SpoolTable,
     SqliteTable,
     StoreTable,
     Table,
@@ -40,7 +43,7 @@ def test_the_effective_configuration_reads_back_to_itself(path: Path, tmp_path: 
 
 
 def test_show_says_what_the_environment_overrides() -> None:
-    """Overridden keys, the worklist, and stores that aren't there are marked with their variables."""
+    """Overridden keys, the worklist, and what keeps the store from being opened are marked with their variables."""
     env = {
         "FRESH_MINUTES": "5",
         "BENCHMARK_PROVIDERS": "groq",
@@ -60,8 +63,9 @@ def test_show_says_what_the_environment_overrides() -> None:
     idle = "openai, anthropic, bedrock, vertex, together, fireworks, deepinfra, cerebras, openrouter"
     assert f"# Known, not configured: {idle}" in lines
     assert [
-        line for line in lines if line.startswith("# The store can't be opened: environment variable 'INGEST_API_URL'")
+        line for line in lines if line.startswith("# The store can't be opened: environment variables 'MONGODB_URI'")
     ]
+    assert 'url = "https://bridge.example"  # from the environment variable INGEST_API_URL' in lines
     assert 'kind = "mongo"  # from the environment variable MONGODB_URI' in lines
     assert 'uri_env = "MONGODB_URI"  # set' in lines
 
@@ -72,6 +76,17 @@ def test_show_says_which_keys_are_missing() -> None:
 
     assert 'api_key_env = "GATEWAY_KEY"  # not set' in text
     assert 'api_key_env = ""  # no key is sent' in text
+
+
+def test_show_says_which_keys_of_the_bridge_are_set() -> None:
+    """Each of the two, by its variable."""
+    env = {"INGEST_API_URL": "https://bridge.example", "INGEST_API_KEY": "CANARY1CANARY"}
+
+    lines = show(load(None, env), env).splitlines()
+
+    assert 'key_env = "INGEST_API_KEY"  # set' in lines
+    assert 'worklist_key_env = "RUNNER_CONFIG_TOKEN"  # not set' in lines
+    assert "# worklist_url is not set" in lines
 
 
 def test_no_secret_is_ever_shown(tmp_path: Path) -> None:
@@ -144,6 +159,9 @@ def test_the_reference_lists_every_key(tmp_path: Path) -> None:
     assert set(StoreTable.__struct_fields__) == set(document["store"])
     assert set(SqliteTable.__struct_fields__) == set(document["store"]["sqlite"])
     assert set(MongoTable.__struct_fields__) == set(document["store"]["mongo"])
+    assert set(HttpTable.__struct_fields__) == set(document["store"]["http"])
+    assert set(SpoolTable.__struct_fields__) == set(document["spool"])
+    assert set(ServerTable.__struct_fields__) == set(document["server"])
     assert set(ProfileTable.__struct_fields__) == set(document["profiles"]["default"])
     assert set(ProviderTable.__struct_fields__) == {key for table in document["providers"].values() for key in table}
     assert {*PRESETS, "my-vllm"} == set(document["providers"])
@@ -152,7 +170,9 @@ def test_the_reference_lists_every_key(tmp_path: Path) -> None:
 def test_the_defaults_in_the_reference_are_the_defaults(tmp_path: Path) -> None:
     """Setting every key to the value that config.toml shows changes nothing, the examples left out."""
     examples = (
-        r"(?m)^(id|region|path|models|ca_file|headers|project|model_regions) = .*$|^\[providers\.my-vllm\]\n(?:.+\n)*"
+        r"(?m)^(id|region|path|url|worklist_url|folder|listen|keys_file|models|ca_file|headers|project|model_regions)"
+        r" = .*$"
+        r"|^\[providers\.my-vllm\]\n(?:.+\n)*"
     )
     text = re.sub(examples, "", uncommented())
 
@@ -176,6 +196,9 @@ def test_every_table_refuses_what_it_does_not_know() -> None:
         StoreTable,
         SqliteTable,
         MongoTable,
+        HttpTable,
+        SpoolTable,
+        ServerTable,
         ProfileTable,
         ProviderTable,
     ]

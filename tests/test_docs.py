@@ -374,13 +374,13 @@ def test_the_reference_of_the_configuration_is_linked(document: Path) -> None:
 
 
 def test_every_environment_variable_is_listed() -> None:
-    """Those that configure, those that ask for what is not there, and the presets' keys."""
+    """Those that configure, those that hold the stores' secrets, and the presets' keys."""
     listed = {name for row in table(section(OPERATIONS, "Environment variables")) for name in names(row[0])}
-    ours = {environment.PROVIDERS, environment.MODELS, *environment._KEYS, environment.MONGODB_URI}
+    ours = {environment.PROVIDERS, environment.MODELS, *environment._KEYS, *environment._SECRET_VARIABLES}
 
     keys = {preset.api_key_env for preset in PRESETS.values() if preset.api_key_env}
 
-    assert ours | set(environment._OTHER_STORES) | keys <= listed
+    assert ours | keys <= listed
 
 
 # providers and the simulator

@@ -2,7 +2,7 @@
 
 msgspec stops at the first error, so the tables are walked here and each value is given to msgspec on its own. Two
 entries of `msgspec.Meta(extra=...)` shape what a person reads: ``wants`` says what a value must be where its type
-doesn't, ``hide`` keeps a value that may be a secret out of the sentence, and ``not_yet`` lists values that are planned.
+doesn't, and ``hide`` keeps a value that may be a secret out of the sentence.
 """
 
 from __future__ import annotations
@@ -227,8 +227,6 @@ def _unknown(name: str, value: Any, known: Mapping[str, Any]) -> str:
 def _complaint(value: Any, annotation: Any) -> str:
     extra = _extra(annotation)
     wants = describe(annotation)
-    if value in extra.get("not_yet", ()):
-        return f"is {value!r}, which this version does not have: use {wants}"
     if extra.get("hide"):
         return f"must be {wants} (the value is not shown, in case it is a secret)"
     return f"must be {wants}, not {quote(value)}"

@@ -11,7 +11,7 @@ import platformdirs
 
 from llmbench.config.check import check_text, describe, quote
 from llmbench.config.providers import unknown_provider
-from llmbench.config.tables import DatabaseName, HttpTable, Minutes, ModelId, StoreKind, StoreTable, Url
+from llmbench.config.tables import BridgeUrl, DatabaseName, HttpTable, Minutes, ModelId, StoreKind, StoreTable
 from llmbench.providers.presets import PRESETS
 
 PROVIDERS = "BENCHMARK_PROVIDERS"
@@ -73,8 +73,8 @@ class Environment:
         chosen = self._providers(known) if self._text(PROVIDERS) else tuple(enabled_in_file)
         self.http: HttpTable = msgspec.structs.replace(
             store.http,
-            url=self._value(INGEST_API_URL, Url) or store.http.url,
-            worklist_url=self._value(RUNNER_CONFIG_URL, Url) or store.http.worklist_url,
+            url=self._value(INGEST_API_URL, BridgeUrl) or store.http.url,
+            worklist_url=self._value(RUNNER_CONFIG_URL, BridgeUrl) or store.http.worklist_url,
         )
         # Whose model an id is depends on the providers; if those are wrong, nothing can be said of the models.
         self.enabled = chosen or ()
@@ -104,7 +104,7 @@ class Environment:
 
     def store_problems(self) -> tuple[str, ...]:
         """Return why the store can't be the one that is asked for, a sentence each."""
-        return (*self._two_stores(), *self._missing_uri(), *self._missing_url())
+        return (*self._two_stores(), *self._missing_uri(), *self._missing_url(), *self._unheard_worklist())
 
     def _missing_uri(self) -> tuple[str, ...]:
         variable = self._store.mongo.uri_env
@@ -126,6 +126,15 @@ class Environment:
             return ()
         choose = f"set {STORE}=mongo or {STORE}=http, or unset one of them"
         return (f"environment variables {mongo!r} and {http!r} ask for two stores: {choose}",)
+
+    def _unheard_worklist(self) -> tuple[str, ...]:
+        """Never measure silently what the file lists where somebody set up a worklist."""
+        if self._store_kind or self._store.kind or self.store_kind() == "http" or not self._text(RUNNER_CONFIG_URL):
+            return ()
+        choose = f"set {INGEST_API_URL}, too, or unset it, or name the store with {STORE}"
+        return (
+            f"environment variable {RUNNER_CONFIG_URL!r} names a worklist, which only the HTTP store has: {choose}",
+        )
 
     def _value(self, name: str, annotation: Any) -> Any:
         text = self._text(name)

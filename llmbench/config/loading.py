@@ -14,6 +14,7 @@ from llmbench.config.environment import Environment, config_file, data_folder, d
 from llmbench.config.providers import ResolvedProvider
 from llmbench.config.tables import (
     BUILT_IN,
+    HttpTable,
     ProfileTable,
     ServerTable,
     SpoolTable,
@@ -68,7 +69,8 @@ def _with_rules(walked: list[Problem], tables: Tables, folder: Path) -> list[Pro
         for name, table in tables.providers.items()
         for problem in providers.problems(name, table, profiles, folder)
     )
-    return walked + [problem for problem in (*ruled, *_claiming(tables)) if problem.key not in wrong]
+    bridge = providers.file_problems(tables.store.http.ca_file, "store.http", folder)
+    return walked + [problem for problem in (*ruled, *_claiming(tables), *bridge) if problem.key not in wrong]
 
 
 def _claiming(tables: Tables) -> Iterator[Problem]:
@@ -133,5 +135,11 @@ def _store(path: Path | None, store: StoreTable, overriding: Environment) -> Sto
         kind=overriding.store_kind(),
         sqlite=SqliteTable(path=_placed(path, store.sqlite.path, database_file(overriding.env))),
         mongo=msgspec.structs.replace(store.mongo, database=overriding.mongo_database),
-        http=overriding.http,
+        http=_http(path, overriding.http),
+    )
+
+
+def _http(path: Path | None, http: HttpTable) -> HttpTable:
+    return msgspec.structs.replace(
+        http, ca_file=_placed(path, http.ca_file, Path(http.ca_file)) if http.ca_file else None
     )

@@ -156,7 +156,7 @@ def problems(name: str, table: ProviderTable, profiles: Sequence[str], folder: P
     yield from _url_problems(name, table, at)
     yield from _header_problems(table, at)
     yield from _model_problems(table, at)
-    yield from _file_problems(table, at, folder)
+    yield from file_problems(table.ca_file, at, folder)
     if table.profile is not None and table.profile not in profiles:
         meant = nearest(table.profile, profiles)
         hint = f"use {meant!r}" if meant else f"use {listed(profiles)}"
@@ -253,17 +253,18 @@ def _model_problems(table: ProviderTable, at: str) -> Iterator[Problem]:
         first.setdefault(fold(model), model)
 
 
-def _file_problems(table: ProviderTable, at: str, folder: Path) -> Iterator[Problem]:
-    if table.ca_file is None:
+def file_problems(ca_file: str | None, at: str, folder: Path) -> Iterator[Problem]:
+    """Yield why no server's certificate can be checked with a table's ``ca_file``. ``at`` is the table's name."""
+    if ca_file is None:
         return
     try:
-        found = located(table.ca_file, folder).is_file()
+        found = located(ca_file, folder).is_file()
     except OSError:  # a name too long, a folder that is closed to us
         found = False
-    what = f"is {quote(table.ca_file)}, and"
+    what = f"is {quote(ca_file)}, and"
     if not found:
         yield Problem(f"{at}.ca_file", f"{what} no such file can be read: name one with certificates in PEM form")
-    elif not _holds_certificates(located(table.ca_file, folder)):
+    elif not _holds_certificates(located(ca_file, folder)):
         yield Problem(
             f"{at}.ca_file",
             f"{what} no certificate can be read from that file: name one with certificates in PEM form",

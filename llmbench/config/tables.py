@@ -58,6 +58,15 @@ Url = Annotated[
         extra=_words("an absolute http:// or https:// URL, such as 'http://127.0.0.1:8000/v1'"),
     ),
 ]
+BridgeUrl = Annotated[
+    str,
+    Meta(
+        pattern=r"\A(?i:https?)://[!-~]+\Z",
+        max_length=500,
+        # A key pasted in the place of the URL must not end up on a screen.
+        extra={"wants": "an absolute http:// or https:// URL, such as 'https://bench.example'", "hide": True},
+    ),
+]
 HeaderName = Annotated[
     str,
     Meta(pattern=r"\A[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}\Z", extra=_words("the name of an HTTP header")),
@@ -165,9 +174,9 @@ class HttpTable(Table, frozen=True):
     the environment.
     """
 
-    url: Url | None = None
+    url: BridgeUrl | None = None
     key_env: UriVariable = "INGEST_API_KEY"
-    worklist_url: Url | None = None
+    worklist_url: BridgeUrl | None = None
     worklist_key_env: UriVariable = "RUNNER_CONFIG_TOKEN"
     ca_file: PathText | None = None
 

@@ -59,13 +59,12 @@ def test_every_problem_is_told(program: Program) -> None:
 
 
 def test_a_missing_key_is_a_problem(program: Program) -> None:
-    """So is a store that this version does not have: the engine would refuse to start, so the check does."""
+    """So are two stores that are asked for: the engine would refuse to start, so the check does."""
     path = program.configure("[providers.openai]\n[providers.groq]\n")
-    sentences = program.refused(
-        "config", "check", env={"GROQ_API_KEY": KEY, "INGEST_API_URL": "https://h"}
-    ).splitlines()
+    env = {"GROQ_API_KEY": KEY, "INGEST_API_URL": "https://h", "MONGODB_URI": "mongodb://h"}
+    sentences = program.refused("config", "check", env=env).splitlines()
     assert [sentence.partition(":")[0] for sentence in sentences] == [
-        "environment variable 'INGEST_API_URL' asks for the HTTP store, which this version does not have",
+        "environment variables 'MONGODB_URI' and 'INGEST_API_URL' ask for two stores",
         str(path),
     ]
     assert sentences[1] == (

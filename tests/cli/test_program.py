@@ -168,10 +168,16 @@ def test_a_database_that_can_not_be_is_refused(program: Program, command: list[s
     assert program.refused(*command).startswith("SQLite file '/proc/x/llmbench.db' can't be opened or created (")
 
 
-def test_a_store_of_another_kind_is_refused(program: Program) -> None:
-    """Who set INGEST_API_URL must not find the rows in a local file a week later."""
-    sentence = program.refused("results", env={"INGEST_API_URL": "https://elsewhere"})
-    assert "environment variable 'INGEST_API_URL' asks for the HTTP store" in sentence
+def test_a_choice_between_two_stores_is_left_to_the_user(program: Program) -> None:
+    """Who set INGEST_API_URL must not find the rows in a database a week later."""
+    sentence = program.refused("results", env={"INGEST_API_URL": "https://elsewhere", "MONGODB_URI": "mongodb://here"})
+    assert "environment variables 'MONGODB_URI' and 'INGEST_API_URL' ask for two stores: set LLMBENCH_STORE" in sentence
+
+
+def test_a_worklist_without_a_bridge_is_refused(program: Program) -> None:
+    """Who set RUNNER_CONFIG_URL must not find, a week later, that what the file lists was measured."""
+    sentence = program.refused("results", env={"RUNNER_CONFIG_URL": "https://elsewhere"})
+    assert "environment variable 'RUNNER_CONFIG_URL' names a worklist, which only the HTTP store has" in sentence
 
 
 # output: pipes and terminals
