@@ -23,7 +23,7 @@ from llmbench.bridge.health import HealthSource
 from llmbench.bridge.ingest import IngestRoutes
 from llmbench.bridge.intake import Intake
 from llmbench.bridge.limits import Places
-from llmbench.bridge.passage import MOST_UNDER_WAY, UNMATCHED, Metrics, Passage, known_method
+from llmbench.bridge.passage import MOST_UNDER_WAY, Metrics, Passage
 from llmbench.bridge.reading import ReadRoutes
 from llmbench.bridge.replies import Problem, ReplyBody, reply_to
 from llmbench.bridge.streaming import LiveStreams
@@ -107,7 +107,7 @@ def _answer(request: AnyRequest, problem: Exception, metrics: Metrics) -> ReplyB
         logger.error("%s could not be answered: this is a fault of the bridge", request.method, exc_info=problem)
         return reply_to(Problem(500, "this is a fault of the bridge: whoever runs it finds it in its log"))
     if "route_handler" not in cast("dict[str, object]", request.scope):
-        metrics.request(UNMATCHED, known_method(request.scope), problem.status_code, 0.0)
+        metrics.request(None, request.method, problem.status_code, 0.0)
     reason = {404: "no such route: /openapi.json lists all of them", 405: "this route has other methods"}.get(
         problem.status_code, "the request is not one that can be answered"
     )

@@ -11,31 +11,19 @@ from llmbench.bridge.limits import Places
 from llmbench.bridge.replies import Problem, later
 
 MOST_UNDER_WAY = 256
-UNMATCHED = "unmatched"
-"""Stands for every path that is no route: labels must not be strangers' to choose."""
-
 _ALWAYS = ("/healthz",)
 
 
 class Metrics(Protocol):
     """What the bridge tells of itself, and asks to be shown; as in `llmbench.bridge.metrics`."""
 
-    def request(self, route: str, method: str, status: int, seconds: float) -> None: ...
+    def request(self, route: str | None, method: str, status: int, seconds: float) -> None: ...
 
     def items(self, route: str, status: str, count: int) -> None: ...
 
-    def render(self, accept: str | None) -> tuple[bytes, str]:
+    async def scrape(self, accept: str | None) -> tuple[bytes, str]:
         """Return the metrics and their content type, one that ``accept`` allows."""
         ...
-
-
-_METHODS = frozenset(("GET", "POST", "HEAD", "OPTIONS", "PUT", "PATCH", "DELETE"))
-
-
-def known_method(scope: Scope) -> str:
-    """Return a request's method as a label: strangers can send any word."""
-    method = str(scope.get("method", ""))
-    return method if method in _METHODS else "_OTHER"
 
 
 class Passage:
@@ -62,7 +50,7 @@ class Passage:
             raise
         finally:
             # 499 is what proxies log for a client that left before it was answered.
-            self._metrics.request(route, known_method(scope), status or 499, perf_counter() - began)
+            self._metrics.request(route, str(scope.get("method")), status or 499, perf_counter() - began)
 
     async def _admit(self, route: str, scope: Scope, receive: Receive, send: Send) -> None:
         if route in _ALWAYS:

@@ -72,7 +72,7 @@ class ReadRoutes:
         @get("/metrics")
         async def metrics(request: AnyRequest) -> ReplyBody:
             self._door.admit(request.scope["headers"], peer_of(request), "read")
-            body, content_type = self._metrics.render(request.headers.get("accept"))
+            body, content_type = await self._metrics.scrape(request.headers.get("accept"))
             return Response(body, media_type=content_type)
 
         @get("/live")

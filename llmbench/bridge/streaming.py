@@ -12,7 +12,7 @@ from typing import Protocol
 import anyio
 from litestar.types import Receive, Scope, Send
 
-from llmbench.bridge.live import HEARTBEAT, dropped, encode
+from llmbench.bridge.live import HEARTBEAT, dropped, frame
 from llmbench.messages import LiveEvent
 
 _HEARTBEAT_SECONDS = 15.0
@@ -42,9 +42,15 @@ class LiveStreams:
     """All streams that are open now. ``heartbeat`` and ``stuck`` are seconds."""
 
     def __init__(
-        self, subscribe: Subscribe, *, heartbeat: float = _HEARTBEAT_SECONDS, stuck: float = _STUCK_SECONDS
+        self,
+        subscribe: Subscribe,
+        on_dropped: Callable[[int], None] = lambda _count: None,
+        *,
+        heartbeat: float = _HEARTBEAT_SECONDS,
+        stuck: float = _STUCK_SECONDS,
     ) -> None:
         self._subscribe = subscribe
+        self._on_dropped = on_dropped
         self._heartbeat = heartbeat
         self._stuck = stuck
         self._open: set[anyio.CancelScope] = set()
@@ -83,8 +89,9 @@ class LiveStreams:
                     await send({"type": "http.response.body", "body": part, "more_body": True})
                 if sending.cancelled_caught:
                     return
-                if events.dropped > told:
-                    part, told = dropped(events.dropped - told), events.dropped
+                if lost := events.dropped - told:
+                    self._on_dropped(lost)
+                    part, told = dropped(lost), events.dropped
                 elif (next_part := await self._next(following)) is None:
                     return
                 else:
@@ -94,7 +101,7 @@ class LiveStreams:
         """Return what to send next, None at the end: an event, or a heartbeat if none came for so long."""
         with anyio.move_on_after(self._heartbeat):
             try:
-                return encode(await anext(events))
+                return frame(await anext(events))
             except StopAsyncIteration:
                 return None
         return HEARTBEAT

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 from llmbench import __version__
 from llmbench.cli import output
+from llmbench.cli.address_arguments import address, port
 from llmbench.cli.exits import ExitCode
 from llmbench.cli.key_arguments import key_id, runner_id, scopes
 
@@ -110,17 +111,6 @@ def path(text: str) -> Path:
     if not text.strip():
         raise argparse.ArgumentTypeError("the path is empty: name a file")
     return Path(text)
-
-
-def port(text: str) -> int:
-    """Parse a port; 0 lets the system choose."""
-    try:
-        value = int(text)
-    except ValueError:
-        value = -1
-    if not 0 <= value <= 65535:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a port: give a number from 0 to 65535")
-    return value
 
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -311,14 +301,6 @@ def _store(commands: Any) -> None:
     copy.add_argument("target", type=place, metavar="TO", help="where it shall be, too")
     _json(copy)
     _config(copy)
-
-
-def address(text: str) -> str:
-    """Parse an address to listen at."""
-    found = re.fullmatch(r"(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9.-]{1,253}):([0-9]{1,5})", text)
-    if found is None or int(found[2]) > 65_535:
-        raise argparse.ArgumentTypeError(f"{text!r} is not an address and a port: write them as 127.0.0.1:8787")
-    return text
 
 
 def _ingest(commands: Any) -> None:

@@ -11,20 +11,18 @@ from pathlib import Path
 from llmbench.actors.server import Server, parse_listen
 from llmbench.bridge.app import Bridge, make_app
 from llmbench.bridge.health import HealthSource
-from llmbench.bridge.keys import KeyRing, KeysUnusable, Scope, read
-from llmbench.bridge.passage import Metrics
+from llmbench.bridge.keys import SHARED, KeyRing, shared_keys
+from llmbench.bridge.keys_file import KeysUnusable, read
+from llmbench.bridge.metrics import Metrics
 from llmbench.bridge.streaming import LiveEvents, LiveStreams
 from llmbench.cli.exits import CommandError
 from llmbench.config import Config
-from llmbench.secrets import Secret, SecretError, Secrets
+from llmbench.secrets import SecretError, Secrets
 from llmbench.stores.base import Store
 
 logger = logging.getLogger("llmbench.bridge")
 
 DEFAULT_LISTEN = "127.0.0.1:8787"
-
-SHARED_KEYS: Mapping[Scope, str] = {"ingest": "INGEST_API_KEY", "worklist": "RUNNER_CONFIG_TOKEN"}
-"""What a key of earlier deployments, which all runners share, is for, and the variable that holds it."""
 
 Subscribe = Callable[[], AbstractContextManager[LiveEvents]]
 
@@ -44,7 +42,7 @@ def make_server(
     ``listen`` counts more than the configuration. Raises CommandError if no key is let in.
     """
     address = listen or config.server.listen or DEFAULT_LISTEN
-    live = LiveStreams(subscribe) if subscribe is not None else None
+    live = LiveStreams(subscribe, metrics.dropped) if subscribe is not None else None
     bridge = Bridge(
         store=store,
         keys=key_ring(config, env),
@@ -88,17 +86,12 @@ def key_ring(config: Config, env: Mapping[str, str]) -> KeyRing:
     """Return the keys that are let in. Raises CommandError if there are none, or they can't be read."""
     path = Path(config.server.keys_file)
     try:
-        shared, kept = _shared(env), read(path)
+        shared, kept = shared_keys(Secrets(env)), read(path)
     except (KeysUnusable, SecretError) as error:
         raise CommandError(str(error)) from error
     if not shared and all(key.revoked_at is not None for key in kept):
         raise CommandError(
             f"no key is let in: make one with 'llmbench keys new RUNNER' (it is kept in '{path}'), or set "
-            f"{' or '.join(SHARED_KEYS.values())}, which all runners share"
+            f"{' or '.join(SHARED)}, which all runners share"
         )
     return KeyRing(path, shared)
-
-
-def _shared(env: Mapping[str, str]) -> dict[Scope, Secret]:
-    found = {scope: Secrets(env).get(variable) for scope, variable in SHARED_KEYS.items()}
-    return {scope: secret for scope, secret in found.items() if secret is not None}
