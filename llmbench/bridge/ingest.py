@@ -125,7 +125,7 @@ class IngestRoutes:
     async def _document(self, request: AnyRequest, read: Read[T]) -> T:
         """Return what the body holds. Raises `Refused`, and `Problem` for a request that is not let in at all."""
         headers = request.scope["headers"]
-        grant = self._door.admit(headers, peer_of(request), "ingest")
+        grant = await self._door.admit(headers, peer_of(request), "ingest")
         body = await read_body(headers, request.receive, most=self._max_body, seconds=self._body_seconds)
         sender, now = Sender(grant.runner), self._clock.now()
         if len(body) <= _DECODED_AT_ONCE:
