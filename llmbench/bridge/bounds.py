@@ -82,16 +82,17 @@ def check_key(key: str, where: str) -> None:
     """Raise `Refused` for a key that a database could take for more than a name."""
     if not _KEY.fullmatch(key):
         raise Refused(f"{where} has a key {key!r:.80}: a key has no '$', no '.', no control character, 200 at most")
-    _check_unicode(key, where)
+    check_unicode(key, where)
 
 
 def _check_free_text(text: str, where: str) -> None:
     if len(text) > LONGEST_FREE_TEXT:
         raise Refused(f"{where} holds a text of {len(text)} characters, and {LONGEST_FREE_TEXT} are the most")
-    _check_unicode(text, where)
+    check_unicode(text, where)
 
 
-def _check_unicode(text: str, where: str) -> None:
+def check_unicode(text: str, where: str) -> None:
+    """Raise `Refused` for text that has no UTF-8."""
     if text.isascii():
         return
     try:

@@ -14,7 +14,15 @@ from typing import Any, TypeVar, get_args
 
 import msgspec
 
-from llmbench.bridge.bounds import LONGEST_TEXT, check_key, check_name, check_plain, check_runner, text_limit
+from llmbench.bridge.bounds import (
+    LONGEST_TEXT,
+    check_key,
+    check_name,
+    check_plain,
+    check_runner,
+    check_unicode,
+    text_limit,
+)
 from llmbench.bridge.dates import read_date
 from llmbench.bridge.refusals import Refused, Sender
 from llmbench.error_kinds import KIND_ADVICE
@@ -55,7 +63,10 @@ class Content:
         said = {name: value for name, value in document.items() if value is not None}
         for name, value in said.items():
             check_key(name, "document")
-            check_plain(value, repr(name))
+            if isinstance(value, str):
+                check_unicode(value, repr(name))  # however long it is: it will be cut
+            else:
+                check_plain(value, repr(name))
         said |= {name: read_date(name, said[name]) for name in _DATES[kind] if name in said}
         said.setdefault("runner_id", sender.runner or UNNAMED)
         self.id = derived_id(kind, said)
