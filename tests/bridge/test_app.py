@@ -45,7 +45,7 @@ async def test_batch_has_a_verdict_for_each(bridge: Running, store: GatedStore) 
     known = sample()
     await bridge.put(envelope(known))
     changed, fresh, bad = msgspec.structs.replace(known, output_tokens=63), failure(), sample(output_tokens=-1)
-    answers = await bridge.put(*map(envelope, (known, changed, bad, fresh)))
+    answers = await bridge.put(*(envelope(run) for run in (known, changed, bad, fresh)))
     assert [answer.status for answer in answers] == ["duplicate", "conflict", "rejected", "stored"]
     assert [answer.id for answer in answers] == [known.id, known.id, bad.id, fresh.id]
     assert {run.id for run in await store.outcomes(OutcomeQuery())} == {known.id, fresh.id}
