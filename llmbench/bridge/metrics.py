@@ -82,11 +82,12 @@ class Metrics:
 
     async def follow(self, events: AsyncIterable[LiveEvent]) -> None:
         """Count every event of a subscription until it ends, and what it has lost (its ``dropped``, if it has one)."""
+        lossy = events if isinstance(events, _Lossy) else None
         lost = 0
         async for event in events:
-            if isinstance(events, _Lossy) and events.dropped > lost:
-                self.dropped(events.dropped - lost, "metrics")
-                lost = events.dropped
+            if lossy is not None and lossy.dropped > lost:
+                self.dropped(lossy.dropped - lost, "metrics")
+                lost = lossy.dropped
             self.observe(event)
 
     def dropped(self, count: int, reader: Reader = "live") -> None:
