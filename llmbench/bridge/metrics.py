@@ -102,7 +102,8 @@ class Metrics:
     def delivered(self, count: int) -> None:
         """Count outcomes that the store has acknowledged."""
         self._delivered.inc(count)
-        self._store_up.set(1)
+        if count:
+            self._store_up.set(1)
 
     def spool(self, counts: SpoolCounts | None) -> None:
         """Take the spool's counts, to be told until there are newer ones; None if it could not be asked."""
