@@ -77,7 +77,7 @@ class Worklists:
         """Ask. Raises `StoreError` where the last answer is still good, `StoreUnusable` where it is not."""
         found: list[Model] = []
         unreadable: list[str] = []
-        for name in self._providers if provider is None else (provider,):
+        for name in self._providers if provider is None else (fold(provider),):
             for entry in self._entries(name, await self._ask(name)):
                 if isinstance(entry, Model):
                     found.append(entry)
