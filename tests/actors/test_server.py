@@ -42,11 +42,6 @@ async def store(tmp_path: Path) -> AsyncIterator[GatedStore]:
     await store.close()
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @pytest.mark.parametrize(
     ("text", "address"), [("127.0.0.1:0", ("127.0.0.1", 0)), ("[::1]:8787", ("::1", 8787)), ("a.b:1", ("a.b", 1))]
 )

@@ -12,11 +12,6 @@ from blockbuster import BlockBuster, blockbuster_ctx
 from tests.bridge.serving import GatedStore, Running, running
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @pytest.fixture(autouse=True)
 def _no_blocking_on_the_loop() -> Iterator[None]:
     """Fail a test in which the bridge makes a blocking call on the event loop."""

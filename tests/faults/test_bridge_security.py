@@ -36,11 +36,6 @@ KB = 1024
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[SQLiteStore]:
     """An open store in a file of its own."""
     store = SQLiteStore(tmp_path / "llmbench.db")
