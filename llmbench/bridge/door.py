@@ -11,6 +11,7 @@ import logging
 from collections.abc import Iterable
 from typing import Protocol
 
+import anyio
 from anyio import to_thread
 
 from llmbench.bridge.keys import Grant, Scope
@@ -20,6 +21,7 @@ from llmbench.bridge.sparingly import Sparingly
 
 logger = logging.getLogger(__name__)
 
+_LOOKUPS_AT_ONCE = 4
 _FAILURES_PER_SECOND = 1.0
 _FAILURES_AT_ONCE = 20.0
 
@@ -53,6 +55,7 @@ class Door:
 
     def __init__(self, keys: Keys, rate: float) -> None:
         self._keys = keys
+        self._lookups = anyio.CapacityLimiter(_LOOKUPS_AT_ONCE)
         self._requests = Buckets(rate, burst=rate)
         self._failures = Buckets(_FAILURES_PER_SECOND, _FAILURES_AT_ONCE)
         self._log = Sparingly(logger)
@@ -66,7 +69,8 @@ class Door:
 
     async def identify(self, headers: Headers, peer: str) -> Grant:
         """Return what the request's key allows, whatever that is. Raises `Problem` as `admit` does."""
-        grant = await to_thread.run_sync(self._keys.find, presented_key(headers))  # it looks at a file
+        # It looks at a file; should that hang, no other thread's work is to wait behind it.
+        grant = await to_thread.run_sync(self._keys.find, presented_key(headers), limiter=self._lookups)
         if grant is None:
             raise self._refusal(peer)
         if wait := self._requests.take(grant.key_id):
