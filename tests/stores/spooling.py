@@ -65,7 +65,7 @@ def begun(**changes: Any) -> Envelope:
 async def filled(spool: Spool, count: int) -> list[Envelope]:
     """Record so many outcomes, samples and failures by turns."""
     items = [envelope(sample() if n % 2 else failure()) for n in range(count)]
-    assert [await record(spool, item) for item in items] == ["stored"] * count
+    assert [verdict.status for verdict in await spool.put(items)] == ["stored"] * count
     return items
 
 

@@ -44,7 +44,7 @@ def die_in(name, after):
     real, calls = getattr(spool_schema, name), []
     def dying(connection):
         calls.append(rows.last_seq(connection))
-        due = len(calls) > 20 and (name == "checkpoint" or calls[-1] > calls[-2])  # with an outcome in the commit
+        due = len(calls) > 10 and (name == "checkpoint" or calls[-1] > calls[-2])  # with an outcome in the commit
         if due and not after:
             kill()
         real(connection)
@@ -108,7 +108,7 @@ class TestKill:
         recorded: set[str] = set()
         stored: set[str] = set()
         with running(RECORD_FOR_EVER, tmp_path) as process:
-            for _ in range(200 if long else 25):
+            for _ in range(200 if long else 10):
                 seen = _until_killed(process, random.randint(1, 60))
                 recorded.update(one for word, *ids in seen for one in ids if word == "recorded")
                 stored.update(one for word, *ids in seen for one in ids if word == "stored")
@@ -168,7 +168,7 @@ class TestFull:
 
     async def test_file_that_can_not_grow(self, tmp_path: Path) -> None:
         """Of a group that no longer fits, each outcome that does is recorded, and of the others it is said."""
-        async with opened_spool(tmp_path, Limits(group_seconds=0.1)) as spool:
+        async with opened_spool(tmp_path) as spool:
             (first,) = await filled(spool, 1)
             writer = spool._writer
             assert writer is not None
@@ -235,7 +235,7 @@ class TestFailure:
     async def test_failed_sync(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, point: str) -> None:
         """An I/O error on a commit or checkpoint is final: those who wait, and all later calls, get `SpoolFailed`."""
         monkeypatch.setattr(spool_writer, "_LOG_BYTES", 0)
-        spool = Spool(tmp_path, limits=Limits(group_seconds=0.1))
+        spool = Spool(tmp_path, limits=Limits(group_seconds=0.03))
         await spool.open()
         (item,) = await filled(spool, 1)
         monkeypatch.setattr(spool_schema, point, _io_error)

@@ -186,7 +186,7 @@ def test_model(long: bool) -> None:
     run_state_machine_as_test(
         SpoolMachine,
         settings=settings(
-            max_examples=80 if long else 12,
+            max_examples=80 if long else 8,
             stateful_step_count=40 if long else 20,
             deadline=None,
             suppress_health_check=[HealthCheck.too_slow],
