@@ -12,8 +12,7 @@ import pytest
 
 from llmbench.stores.base import StoreError, StoreUnusable
 from llmbench.stores.spool import Spool
-from tests.stores.documents import NOON
-from tests.stores.spooling import QUICK, SetClock, contents, crashed_spool, filled, opened_spool, reopened
+from tests.stores.spooling import QUICK, SetClock, begun, contents, crashed_spool, filled, opened_spool, reopened
 
 
 def _flip(path: Path, offset: int, bits: int = 0xFF) -> None:
@@ -141,13 +140,12 @@ class TestDamage:
             first, second, third = (item.outcome.id for item in await filled(spool, 3))
             await spool.delivered([second])
             await spool.quarantine(third, "rejected")
-            spool.opened("f" * 24, "openai", "gpt-4o", NOON)
+            spool.opened(attempt := begun())
         with closing(sqlite3.connect(tmp_path / "spool.db")) as connection, connection:
             connection.execute("PRAGMA ignore_check_constraints = ON")
             connection.execute("UPDATE outcomes SET body = x'7b7d', tries = 'many' WHERE id = ?", (first,))
         spool = Spool(tmp_path, limits=QUICK, clock=SetClock())
-        (attempt,) = await spool.open()
-        assert attempt.model_id == "gpt-4o"
+        assert await spool.open() == [attempt.outcome]
         counts = await spool.counts()
         assert (counts.quarantined, counts.delivered) == ({"rejected": 1, "undecodable": 1}, 1)
         assert (spool.damages[0].salvaged, spool.damages[0].doubtful, spool.damages[0].unreadable) == (2, 1, 0)
