@@ -16,8 +16,8 @@ from llmbench.cli.exits import ExitCode
 
 EXIT_CODES = """\
 exit codes: 0 all well; 1 something failed or is down; 2 wrong usage or
-configuration; 3 something needed can't be reached; 70 a bug in llmbench;
-128+n ended by signal n"""
+configuration; 3 something needed can't be reached; 4 the spool can't be
+trusted; 70 a bug in llmbench; 128+n ended by signal n"""
 
 _COLUMNS = """\
 Times are local time. The outcome of a failed run is the kind of its error. The
