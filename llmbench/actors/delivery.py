@@ -55,6 +55,8 @@ class Delivery:
         self.status: StoreStatus = "ok"
         self.reason: str | None = None
         """Why the store does not take outcomes now; None while it does."""
+        self.state: StoreState | None = None
+        """What the bus was told last, None if nothing was."""
         self.stored = 0
         self.quarantined = 0
         self.spool_failed = False
@@ -182,7 +184,8 @@ class Delivery:
     async def _report(self, status: StoreStatus, reason: str | None) -> None:
         changed, self.status, self.reason = status != self.status, status, reason
         counts = await self._spool.counts()
-        self._bus.publish(StoreState(status=status, at=self._clock.now(), waiting=counts.waiting, reason=reason))
+        self.state = StoreState(status=status, at=self._clock.now(), waiting=counts.waiting, reason=reason)
+        self._bus.publish(self.state)
         if changed and reason is not None:
             what = "is blocked" if status == "blocked" else "takes nothing now"
             logger.error("the store %s, what is measured is kept in the spool: %s", what, reason)
