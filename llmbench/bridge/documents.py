@@ -47,12 +47,14 @@ _FIELDS: dict[type[msgspec.Struct], frozenset[str]] = {
 
 def read_run(body: bytes, sender: Sender, now: datetime) -> Envelope:
     """Return the run in the body of ``POST /ingest``. Raises `Refused`."""
-    return _run(_object(body), sender, now)
+    with _following():
+        return _run(_object(body), sender, now)
 
 
 def read_error(body: bytes, sender: Sender, now: datetime) -> Envelope:
     """Return the failed run in the body of ``POST /ingest/error``. Raises `Refused`."""
-    return _error(_object(body), sender, now)
+    with _following():
+        return _error(_object(body), sender, now)
 
 
 def read_batch(body: bytes, sender: Sender, now: datetime, most: int = MOST_ITEMS) -> list[Envelope | Refused]:
@@ -72,7 +74,11 @@ def read_catalog(body: bytes, sender: Sender, now: datetime) -> Listing:
 
     One without an end has ended when it began, so that the same listing again is the same.
     """
-    document = _object(body)
+    with _following():
+        return _listing(_object(body), now)
+
+
+def _listing(document: Document, now: datetime) -> Listing:
     _refuse_unknown(document, Listing, "listing")
     check_plain({name: value for name, value in document.items() if name != "models"}, "listing")
     for name in ("started_at", "finished_at"):
@@ -91,8 +97,9 @@ def read_catalog(body: bytes, sender: Sender, now: datetime) -> Listing:
 
 def _item(item: bytes, sender: Sender, now: datetime) -> Envelope | Refused:
     try:
-        document = _object(item)
-        return (_error if _is_failure(document) else _run)(document, sender, now)
+        with _following():
+            document = _object(item)
+            return (_error if _is_failure(document) else _run)(document, sender, now)
     except Refused as refused:
         return refused
 
@@ -203,6 +210,15 @@ def _decoding(wanted: str) -> Iterator[None]:
         raise Refused(f"body is not {wanted}: {error}", 400) from error
     except RecursionError as error:
         raise Refused(f"body is not {wanted}: it is nested too deeply", 400) from error
+
+
+@contextmanager
+def _following() -> Iterator[None]:
+    """Refuse what a decoder could just follow into its depth, and whatever looks at it next can't."""
+    try:
+        yield
+    except RecursionError as error:
+        raise Refused("document is nested too deeply: make it flat") from error
 
 
 @contextmanager

@@ -14,7 +14,15 @@ from typing import Any, TypeVar, get_args
 
 import msgspec
 
-from llmbench.bridge.bounds import LONGEST_TEXT, check_key, check_name, check_plain, check_runner, text_limit
+from llmbench.bridge.bounds import (
+    LONGEST_TEXT,
+    check_key,
+    check_name,
+    check_plain,
+    check_runner,
+    check_unicode,
+    text_limit,
+)
 from llmbench.bridge.dates import read_date
 from llmbench.bridge.refusals import Refused, Sender
 from llmbench.error_kinds import KIND_ADVICE
@@ -55,16 +63,19 @@ class Content:
         said = {name: value for name, value in document.items() if value is not None}
         for name, value in said.items():
             check_key(name, "document")
-            check_plain(value, repr(name))
+            if isinstance(value, str):
+                check_unicode(value, repr(name))  # however long it is: it will be cut
+            else:
+                check_plain(value, repr(name))
         said |= {name: read_date(name, said[name]) for name in _DATES[kind] if name in said}
         said.setdefault("runner_id", sender.runner or UNNAMED)
-        self.id = derived_id(kind, said)
-        self.said = said
+        self.said: Document = _numbers_alike(said)
+        self.id = derived_id(kind, self.said)
 
 
 def derived_id(kind: type[msgspec.Struct], said: Document) -> str:
     """Return the id that follows from what a document says: 24 hexadecimal digits of its SHA-256."""
-    canonical = msgspec.json.encode([kind.__name__, _numbers_alike(said)], order="deterministic")
+    canonical = msgspec.json.encode([kind.__name__, said], order="deterministic")
     return hashlib.sha256(canonical).hexdigest()[:24]
 
 
@@ -76,11 +87,8 @@ def _numbers_alike(value: Any) -> Any:
         case list():
             return [_numbers_alike(inner) for inner in value]
         case _:
-            return _whole(value)
-
-
-def _whole(value: Any) -> Any:
-    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < _EXACT else value
+            is_whole = isinstance(value, float) and value.is_integer() and abs(value) < _EXACT
+            return int(value) if is_whole else value
 
 
 def sample_of(content: Content, sender: Sender) -> Sample:
@@ -145,8 +153,6 @@ def _short(value: Any) -> Any:
 
 
 def _typed(name: str, value: Any, annotation: Any) -> Any:
-    if annotation in (int, int | None):
-        value = _whole(value)
     try:
         typed = msgspec.convert(value, annotation)
     except msgspec.ValidationError as error:
