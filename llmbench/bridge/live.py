@@ -69,7 +69,7 @@ _TAGS: Final = frozenset(
 )
 
 
-def frame(event: LiveEvent) -> bytes:
+def encode(event: LiveEvent) -> bytes:
     """Return an event as one frame. A number that JSON does not have (NaN, infinity) becomes null."""
     try:
         data = msgspec.json.encode(event)

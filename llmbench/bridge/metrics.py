@@ -82,11 +82,12 @@ class Metrics:
 
     async def follow(self, events: AsyncIterable[LiveEvent]) -> None:
         """Count every event of a subscription until it ends, and what it has lost (its ``dropped``, if it has one)."""
+        lossy = events if isinstance(events, _Lossy) else None
         lost = 0
         async for event in events:
-            if isinstance(events, _Lossy) and events.dropped > lost:
-                self.dropped(events.dropped - lost, "metrics")
-                lost = events.dropped
+            if lossy is not None and lossy.dropped > lost:
+                self.dropped(lossy.dropped - lost, "metrics")
+                lost = lossy.dropped
             self.observe(event)
 
     def dropped(self, count: int, reader: Reader = "live") -> None:
@@ -101,7 +102,8 @@ class Metrics:
     def delivered(self, count: int) -> None:
         """Count outcomes that the store has acknowledged."""
         self._delivered.inc(count)
-        self._store_up.set(1)
+        if count:
+            self._store_up.set(1)
 
     def spool(self, counts: SpoolCounts | None) -> None:
         """Take the spool's counts, to be told until there are newer ones; None if it could not be asked."""
