@@ -24,6 +24,7 @@ _MODULES = {
     "errors": "llmbench.cli.errors",
     "health": "llmbench.cli.health",
     "store": "llmbench.cli.store_copy",
+    "spool": "llmbench.cli.spool",
     "config": "llmbench.cli.configuration",
     "doctor": "llmbench.cli.doctor",
     "calibrate": "llmbench.cli.calibrate",
