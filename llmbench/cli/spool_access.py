@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -143,7 +144,8 @@ class _Desk:
         raise CommandError(f"the engine that has the spool does not answer {why}", ExitCode.UNREACHABLE)
 
     async def _ask(self, request: Request) -> Answer:
-        await self._stream.send(msgspec.json.encode(request) + b"\n")
+        with contextlib.suppress(anyio.BrokenResourceError):  # it may have ended with a word before it was asked
+            await self._stream.send(msgspec.json.encode(request) + b"\n")
         rows: list[Kept] = []
         while True:
             line = _lines.decode(await self._received.receive_until(b"\n", _LONGEST_LINE))
