@@ -12,7 +12,7 @@ from typing import Protocol
 import anyio
 from litestar.types import Receive, Scope, Send
 
-from llmbench.bridge.live import HEARTBEAT, dropped, frame
+from llmbench.bridge.live import HEARTBEAT, dropped, encode
 from llmbench.messages import LiveEvent
 
 _HEARTBEAT_SECONDS = 15.0
@@ -101,7 +101,7 @@ class LiveStreams:
         """Return what to send next, None at the end: an event, or a heartbeat if none came for so long."""
         with anyio.move_on_after(self._heartbeat):
             try:
-                return frame(await anext(events))
+                return encode(await anext(events))
             except StopAsyncIteration:
                 return None
         return HEARTBEAT

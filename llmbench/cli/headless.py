@@ -32,7 +32,7 @@ from llmbench.cli.engine import (
 from llmbench.cli.exits import CommandError, ExitCode
 from llmbench.cli.remembered import Catalogue, Outdated
 from llmbench.cli.selection import Runs, Selection
-from llmbench.cli.spooled import left_over, open_spool
+from llmbench.cli.spooled import desk_of, left_over, open_spool
 from llmbench.cli.waiting import reach
 from llmbench.config import Config, ResolvedProvider
 from llmbench.logs import logging_to
@@ -97,6 +97,7 @@ async def _measure(
                 spool=spool, store_open=reached, patience=DELIVERY_PATIENCE_SECONDS if options.once else None
             ),
         )
+        supervisor.accompany(desk_of(config, spool, supervisor))
         if config.server.listen is not None:
             from llmbench.cli.http_side import http_side  # which takes a while, and most engines have none
 

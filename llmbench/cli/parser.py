@@ -179,6 +179,7 @@ def build() -> Parser:
     _store(commands)
     _ingest(commands)
     _keys(commands)
+    _spool(commands)
     _configuration(commands)
     doctor = _add(commands, "doctor", "check the configuration, the credentials, the store and this machine")
     _json(doctor)
@@ -327,6 +328,50 @@ def _keys(commands: Any) -> None:
     _json(listing)
     revoke = _add(actions, "revoke", "let a key in no more, from now on")
     revoke.add_argument("key", type=key_id, metavar="KEY_ID", help="its id, as keys list shows it")
+    for action in (new, listing, revoke):
+        _config(action)
+
+
+def state(text: str) -> str:
+    """Parse the state of rows of the spool."""
+    if text not in ("waiting", "quarantined", "delivered"):
+        raise argparse.ArgumentTypeError(f"{text!r} must be waiting, quarantined or delivered")
+    return text
+
+
+def outcome_id(text: str) -> str:
+    """Parse the id of an outcome."""
+    if not re.fullmatch(r"[!-~]{1,200}", text):
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is no id: llmbench spool list shows them")
+    return text
+
+
+def _spool(commands: Any) -> None:
+    spool = _add(commands, "spool", "look after outcomes that are recorded and wait for the store")
+    actions = spool.add_subparsers(title="actions", metavar="ACTION", dest="action", required=True)
+    status = _add(actions, "status", "tell how much waits and how full it is; exit code 1 if a person is needed")
+    _json(status)
+    listing = _add(actions, "list", "list outcomes, with what the store said of them")
+    listing.add_argument("--limit", type=up_to(_MOST_OUTCOMES), metavar="N", dest="most", help="the first N only")
+    _json(listing)
+    export = _add(actions, "export", "write outcomes as JSON lines, just as they were recorded")
+    export.add_argument("--output", type=path, metavar="FILE", help="into this new file, for its owner alone")
+    export.add_argument("--force", action="store_true", help="replace the file")
+    for action in (listing, export):
+        action.add_argument(
+            "--state",
+            type=state,
+            default="quarantined",
+            metavar="STATE",
+            help="waiting, quarantined or delivered (default quarantined)",
+        )
+    retry = _add(actions, "retry", "let quarantined outcomes be sent again")
+    retry.add_argument("ids", type=outcome_id, nargs="*", metavar="ID", help="as list shows them")
+    retry.add_argument("--all", action="store_true", help="all that are in quarantine")
+    discard = _add(actions, "discard", "delete quarantined outcomes for good; they are written out before that")
+    discard.add_argument("ids", type=outcome_id, nargs="+", metavar="ID", help="as list shows them")
+    discard.add_argument("--yes", action="store_true", help="do delete them")
+    _add(actions, "acknowledge", "say that you know of the damage; what was moved aside stays")
     for action in actions.choices.values():
         _config(action)
 

@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import NamedTuple
 
+from llmbench.actors.spool_desk import SpoolDesk
+from llmbench.actors.supervisor import Companion, Supervisor
 from llmbench.cli.context import store_errors
 from llmbench.cli.exits import CommandError, ExitCode
 from llmbench.config import Config
@@ -41,6 +43,13 @@ async def open_spool(config: Config) -> AsyncIterator[Spool]:
         yield spool
     finally:
         await spool.close()
+
+
+def desk_of(config: Config, spool: Spool, supervisor: Supervisor) -> Companion:
+    """Return what answers ``llmbench spool`` while the engine has the spool."""
+    delivery = supervisor.delivery
+    assert delivery is not None, "the engine has a spool"
+    return Companion("spool_desk", SpoolDesk(spool, config.spool_folder, lambda: delivery.state).run)
 
 
 class LeftOver(NamedTuple):

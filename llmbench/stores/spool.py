@@ -269,16 +269,34 @@ class Spool:
         sound = _all_sound(ids)
         return await self._call(lambda connection: rows.release(connection, sound, self._now()), noted=self._now_due)
 
+    async def release_all(self) -> int:
+        """Do as `release_quarantined` with all that is in quarantine now, some at a time; return how many."""
+        released, after = 0, 0
+        while page := await self.page("quarantined", after, _PAGE):
+            released += await self.release_quarantined([kept.id for kept in page if not kept.conflicting])
+            after = page[-1].seq
+        return released
+
     async def export(self, state: State) -> AsyncIterator[Kept]:
         """Yield the rows of a state in the order they were recorded, as they are; others may come and go meanwhile."""
         after = 0
-        while page := await self._page(state, after):
+        while page := await self.page(state, after, _PAGE):
             for kept in page:
                 yield kept
             after = page[-1].seq
 
-    async def _page(self, state: State, after: int) -> list[Kept]:
-        return await self._call(lambda connection: rows.page(connection, state, after, _PAGE))
+    async def page(self, state: State, after: int, limit: int) -> list[Kept]:
+        """Return at most so many rows of a state as they are, from the one after this ``seq`` on."""
+        return await self._call(lambda connection: rows.page(connection, state, after, limit))
+
+    async def quarantined(self, ids: Sequence[str]) -> list[Kept]:
+        """Return what is in quarantine under these ids, conflicting ones, too."""
+        sound = _all_sound(ids)
+        return await self._call(lambda connection: rows.quarantined(connection, sound))
+
+    async def discard(self, seqs: Sequence[int]) -> int:
+        """Delete rows of the quarantine for good, because a person says so; return how many there were."""
+        return await self._call(lambda connection: rows.discard(connection, seqs))
 
     async def counts(self) -> SpoolCounts:
         """Count what is here."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, Literal
 
@@ -261,13 +261,27 @@ def tallies(connection: sqlite3.Connection) -> dict[str, Any]:
     }
 
 
+_KEPT = "SELECT seq, id, state, conflicting, reason, error, tries, recorded_at, body FROM outcomes"
+
+
 def page(connection: sqlite3.Connection, state: State, after: int, size: int) -> list[Kept]:
     """Return rows of a state in the order of their ``seq``, from the one after this on."""
-    rows: Iterator[tuple[Any, ...]] = connection.execute(
-        "SELECT seq, id, state, conflicting, reason, error, tries, recorded_at, body FROM outcomes"
-        " WHERE state = ? AND seq > ? ORDER BY seq LIMIT ?",
-        (state, after, size),
-    )
+    return _kept(connection.execute(f"{_KEPT} WHERE state = ? AND seq > ? ORDER BY seq LIMIT ?", (state, after, size)))
+
+
+def quarantined(connection: sqlite3.Connection, ids: Sequence[str]) -> list[Kept]:
+    """Return the rows in quarantine that have one of these ids, in the order of the ids."""
+    sql = f"{_KEPT} WHERE id = ? AND state = 'quarantined' ORDER BY seq"
+    return [kept for one in dict.fromkeys(ids) for kept in _kept(connection.execute(sql, (one,)))]
+
+
+def discard(connection: sqlite3.Connection, seqs: Sequence[int]) -> int:
+    """Delete the rows with these ``seq`` that are in quarantine; return how many there were."""
+    sql = "DELETE FROM outcomes WHERE seq = ? AND state = 'quarantined'"
+    return connection.executemany(sql, [(seq,) for seq in seqs]).rowcount
+
+
+def _kept(rows: Iterable[tuple[Any, ...]]) -> list[Kept]:
     return [
         Kept(
             seq=seq,

@@ -151,6 +151,34 @@ class TestDamage:
         assert (spool.damages[0].salvaged, spool.damages[0].doubtful, spool.damages[0].unreadable) == (2, 1, 0)
         await spool.close()
 
+    @pytest.mark.parametrize("table", ["attempts", "history"])
+    async def test_history(self, tmp_path: Path, table: str) -> None:
+        """What was recorded of each model is known after damage to something else, and else is found out anew."""
+        async with opened_spool(tmp_path) as spool:
+            await filled(spool, 6)
+            before = await spool.history()
+        path = tmp_path / "spool.db"
+        with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+            (root,) = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = ?", (table,)).fetchone()
+        with path.open("r+b") as file:
+            file.seek((root - 1) * 4096)
+            file.write(b"\xff" * 4096)
+        async with opened_spool(tmp_path) as spool:
+            assert [(damage.salvaged, damage.unreadable) for damage in spool.damages] == [(6, 0)]
+            assert await spool.history() == before
+            assert len(before) == 2
+
+    async def test_history_that_was_changed(self, tmp_path: Path) -> None:
+        """A model whose row says nonsense has no past, and gets one with its next outcome."""
+        async with opened_spool(tmp_path) as spool:
+            await filled(spool, 2)
+        with closing(sqlite3.connect(tmp_path / "spool.db")) as connection, connection:
+            connection.execute("UPDATE history SET past = '[]'")
+        async with opened_spool(tmp_path) as spool:
+            assert await spool.history() == []
+            await filled(spool, 1)
+            assert len(await spool.history()) == 1
+
     async def test_index_that_disagrees(self, tmp_path: Path) -> None:
         """An index that does not have all rows would hide them from delivery: that is damage, and nothing is lost."""
         async with opened_spool(tmp_path) as spool:

@@ -27,7 +27,7 @@ RECORD_FOR_EVER = """
 import os, signal, sys, time
 import anyio
 from pathlib import Path
-from llmbench.stores import spool_rows as rows, spool_schema
+from llmbench.stores import spool_rows as rows, spool_schema, spool_writer
 from llmbench.stores.spool import Limits, Spool
 from tests.stores.documents import NOON, envelope, failure
 from tests.stores.spooling import begun
@@ -52,12 +52,9 @@ def die_in(name, after):
             kill()
     setattr(spool_schema, name, dying)
 
-point = os.environ.get("POINT")
-if point:
-    name, when = point.split()
+def die_at(name, when):
     die_in(name, when == "after")
     if name == "checkpoint":
-        from llmbench.stores import spool_writer
         spool_writer._LOG_BYTES = 0
 
 async def record_for_ever(spool, told):
@@ -76,8 +73,8 @@ async def deliver_for_ever(spool):
         await spool.delivered(ids[::2])
         await anyio.sleep(0.01)
 
-async def main():
-    spool = Spool(Path(sys.argv[1]), limits=Limits(group_seconds=0.002))
+async def main(folder):
+    spool = Spool(Path(folder), limits=Limits(group_seconds=0.002))
     say("recorded", *(one.id for one in await spool.open()))
     assert spool.damages == []
     async with anyio.create_task_group() as group:
@@ -85,55 +82,65 @@ async def main():
             group.start_soon(record_for_ever, spool, n)
         group.start_soon(deliver_for_ever, spool)
 
-if point:
-    anyio.run(main)
-else:
-    while sys.stdin.readline():
-        child = os.fork()
-        if not child:
-            say("pid", str(os.getpid()))
-            anyio.run(main)
-        os.waitpid(child, 0)
-        say("dead")
+while line := sys.stdin.readline():
+    child = os.fork()
+    if not child:
+        say("pid", str(os.getpid()))
+        folder, point = line[:-1].split("\\t")
+        if point:
+            die_at(*point.split())
+        anyio.run(main, folder)
+    os.waitpid(child, 0)
+    say("dead")
 """
 """Records outcomes and delivers half of what it peeks, and says each id before the store would have it, and after it is
-recorded. Each line that it gets makes it do so in a new process, forked from one that has imported all it needs."""
+recorded. Each line that it gets, a folder and a point to die at, makes it do so in a new process, forked from one that
+has imported all it needs."""
+
+
+@pytest.fixture(scope="module")
+def recorder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[subprocess.Popen[str]]:
+    with running(RECORD_FOR_EVER, tmp_path_factory.mktemp("none")) as process:
+        yield process
 
 
 class TestKill:
     """SIGKILL at any moment, and at those that matter most."""
 
-    def test_at_random(self, tmp_path: Path, long: bool) -> None:
+    def test_at_random(self, recorder: subprocess.Popen[str], tmp_path: Path, long: bool) -> None:
         """Every id that was told to be recorded is there, once, whole; what was delivered stays so or goes again."""
         recorded: set[str] = set()
         stored: set[str] = set()
-        with running(RECORD_FOR_EVER, tmp_path) as process:
-            for _ in range(200 if long else 10):
-                seen = _until_killed(process, random.randint(1, 60))
-                recorded.update(one for word, *ids in seen for one in ids if word == "recorded")
-                stored.update(one for word, *ids in seen for one in ids if word == "stored")
+        for _ in range(200 if long else 8):
+            seen = _until_killed(recorder, tmp_path, random.randint(1, 60))
+            recorded.update(one for word, *ids in seen for one in ids if word == "recorded")
+            stored.update(one for word, *ids in seen for one in ids if word == "stored")
         assert recorded
         assert stored
         anyio.run(_check_accounts, tmp_path, recorded, stored)
 
     @pytest.mark.parametrize("point", ["commit before", "commit after", "checkpoint before", "checkpoint after"])
-    def test_at_a_point(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, point: str) -> None:
+    def test_at_a_point(self, recorder: subprocess.Popen[str], tmp_path: Path, point: str) -> None:
         """Nothing that was told to be recorded is lost by a kill around a commit or a checkpoint."""
-        monkeypatch.setenv("POINT", point)
-        with running(RECORD_FOR_EVER, tmp_path) as process:
-            seen = list(_words(process))
+        words = _started(recorder, tmp_path, point)
+        seen = list(iter(words.__next__, ["dead"]))
         assert ["point"] in seen
         recorded = {one for word, *ids in seen for one in ids if word == "recorded"}
         assert recorded
         anyio.run(_check_accounts, tmp_path, recorded, {one for word, *ids in seen for one in ids if word == "stored"})
 
 
-def _until_killed(process: subprocess.Popen[str], after: int) -> list[list[str]]:
-    """Start a recorder, kill it after so many lines, and return all that it said."""
+def _started(process: subprocess.Popen[str], folder: Path, point: str = "") -> Iterator[list[str]]:
+    """Start a recorder, and return what it says from then on."""
     assert process.stdin is not None
-    process.stdin.write("go\n")
+    process.stdin.write(f"{folder}\t{point}\n")
     process.stdin.flush()
-    words = _words(process)
+    return _words(process)
+
+
+def _until_killed(process: subprocess.Popen[str], folder: Path, after: int) -> list[list[str]]:
+    """Start a recorder, kill it after so many lines, and return all that it said."""
+    words = _started(process, folder)
     word, pid = next(words)
     assert word == "pid"
     seen = [next(words) for _ in range(after)]
@@ -246,10 +253,17 @@ class TestFailure:
                 await _record_two(spool)
             errors.append(caught.value)
 
+        async def wait_for_news() -> None:
+            with pytest.raises(SpoolFailed, match="SQLITE_IOERR_FSYNC"):
+                await spool.more_than(1000)
+            news.append("none")
+
+        news: list[str] = []
         async with anyio.create_task_group() as group:
+            group.start_soon(wait_for_news)
             for _ in range(3):
                 group.start_soon(fail)
-        assert len(errors) == 3
+        assert (len(errors), news) == (3, ["none"])
         with pytest.raises(SpoolFailed):
             await spool.peek(10, NOON)
         with pytest.raises(SpoolFailed):
