@@ -11,6 +11,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from typing import Protocol, TypeVar
 
+MODEL_ID = r"\A[!-~]{1,200}\Z"
+"""What a model id is that a person or a bridge may name: printable ASCII characters without spaces."""
+
 Key = tuple[str, str]
 
 

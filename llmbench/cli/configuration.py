@@ -10,7 +10,15 @@ from pathlib import Path
 import anyio
 
 from llmbench.cli import output
-from llmbench.cli.context import listed_models, load_config, mongo_address, new_model, store_errors
+from llmbench.cli.context import (
+    http_settings,
+    listed_models,
+    load_config,
+    make_store,
+    mongo_address,
+    new_model,
+    store_errors,
+)
 from llmbench.cli.exits import CommandError, ExitCode
 from llmbench.cli.models_common import finding_of, sentence
 from llmbench.config import Config, show
@@ -62,7 +70,24 @@ def warnings(config: Config, env: Mapping[str, str]) -> list[str]:
 
 def _store_problems(config: Config, env: Mapping[str, str]) -> tuple[str, ...]:
     """Return why the store can't be used, as far as that shows without asking a server."""
-    return _uri_problems(config, env) if config.store.kind == "mongo" else _database_problems(config.database)
+    match config.store.kind:
+        case "mongo":
+            return _uri_problems(config, env)
+        case "http":
+            return _bridge_problems(config, env)
+        case _:
+            return _database_problems(config.database)
+
+
+def _bridge_problems(config: Config, env: Mapping[str, str]) -> tuple[str, ...]:
+    from llmbench.stores import http_client
+    from llmbench.stores.base import StoreUnusable
+
+    try:
+        http_client.check(http_settings(config, env))
+    except (StoreUnusable, CommandError) as error:
+        return (str(error),)
+    return ()
 
 
 def _uri_problems(config: Config, env: Mapping[str, str]) -> tuple[str, ...]:
@@ -79,6 +104,8 @@ def _uri_problems(config: Config, env: Mapping[str, str]) -> tuple[str, ...]:
 def _store(config: Config, env: Mapping[str, str]) -> str:
     if config.store.kind == "mongo":
         return f"mongo store in {mongo_address(config, env)}"
+    if config.store.kind == "http":
+        return f"http store, {make_store(config, env).description}"
     return f"sqlite store in {config.database}"
 
 

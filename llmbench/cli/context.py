@@ -26,6 +26,7 @@ from llmbench.secrets import SecretError, Secrets
 from llmbench.stores.base import Store, StoreError, StoreUnusable, UnknownModel
 
 if TYPE_CHECKING:
+    from llmbench.stores.http_client import HttpSettings
     from llmbench.stores.mongo_client import Address
 
 T = TypeVar("T")
@@ -91,7 +92,34 @@ def _sqlite(config: Config) -> Store:
 
 
 def _http(config: Config, env: Mapping[str, str]) -> Store:
-    raise NotImplementedError
+    from llmbench.stores.http import HTTPStore  # and with it the HTTP client, which other stores don't need
+
+    return HTTPStore(http_settings(config, env))
+
+
+def http_settings(config: Config, env: Mapping[str, str]) -> HttpSettings:
+    """Return where the HTTP store is, and its keys. Raises CommandError if a variable of one can't be used."""
+    from llmbench.stores.http_client import HttpSettings, shown
+
+    table, secrets = config.store.http, Secrets(env)
+    if table.url is None:
+        raise CommandError("\n".join(config.store_problems))
+    try:
+        key = secrets.require(table.key_env, f"the key that the bridge at {shown(table.url)} gave this runner")
+        worklist_key = secrets.get(table.worklist_key_env)
+    except SecretError as error:
+        raise CommandError(str(error)) from error
+    return HttpSettings(
+        url=table.url,
+        key=key,
+        worklist_url=table.worklist_url,
+        worklist_key=worklist_key,
+        providers=tuple(provider.name for provider in config.enabled_providers()),
+        seeds=tuple(listed_models(config)),
+        ca_file=Path(table.ca_file) if table.ca_file else None,
+        key_variable=table.key_env,
+        worklist_key_variable=table.worklist_key_env,
+    )
 
 
 def _mongo(config: Config, env: Mapping[str, str]) -> Store:

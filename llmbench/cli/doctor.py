@@ -13,7 +13,7 @@ import msgspec
 
 from llmbench.cli import output
 from llmbench.cli.configuration import warnings
-from llmbench.cli.context import load_config, mongo_address
+from llmbench.cli.context import http_settings, load_config, mongo_address
 from llmbench.cli.exits import CommandError, ExitCode
 from llmbench.cli.models_common import advice, own_findings
 from llmbench.config import Config
@@ -108,7 +108,13 @@ def _store(config: Config, env: Mapping[str, str]) -> Iterator[Finding]:
         yield from (fail("store", problem) for problem in config.store_problems)
         return
     try:
-        yield from _mongo(config, env) if config.store.kind == "mongo" else _sqlite(config)
+        match config.store.kind:
+            case "mongo":
+                yield from _mongo(config, env)
+            case "http":
+                yield from _http(config, env)
+            case _:
+                yield from _sqlite(config)
     except (StoreUnusable, CommandError) as error:
         yield fail("store", str(error))
     except StoreError as error:
@@ -119,6 +125,13 @@ def _mongo(config: Config, env: Mapping[str, str]) -> list[Finding]:
     from llmbench.stores import mongo_findings
 
     look = partial(mongo_findings.findings, mongo_address(config, env), judge=_judge(config))
+    return anyio.run(look)
+
+
+def _http(config: Config, env: Mapping[str, str]) -> list[Finding]:
+    from llmbench.stores import http_findings
+
+    look = partial(http_findings.findings, http_settings(config, env), judge=_judge(config))
     return anyio.run(look)
 
 

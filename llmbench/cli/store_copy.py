@@ -21,6 +21,7 @@ from llmbench.cli import output
 from llmbench.cli.context import load_config, mongo_address, opened, quiet_indexes, store_errors
 from llmbench.cli.exits import CommandError, ExitCode
 from llmbench.config import Config
+from llmbench.config.environment import INGEST_API_URL
 from llmbench.error_text import fingerprint, visible
 from llmbench.lifecycle import CatalogEntry, DeprecationSnapshot, DiscoveryRun, ModelStatus, Record
 from llmbench.messages import Envelope, Failure
@@ -70,6 +71,12 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _check_places(source: Place, target: Place) -> None:
+    for name, place in (("FROM", source), ("TO", target)):
+        if isinstance(place, str) and _is_bridge(place):
+            raise CommandError(
+                f"{name} is {place!r}, the variable of an HTTP bridge, which can't be asked what it has: run this "
+                "where the store behind it can be reached, and write env:MONGODB_URI or the path of its SQLite file"
+            )
     if isinstance(source, str) and isinstance(target, str):
         raise CommandError(
             "FROM and TO are both MongoDB: mongodump and mongorestore copy databases as they are, with all their fields"
@@ -86,6 +93,12 @@ def _check_places(source: Place, target: Place) -> None:
         raise CommandError(f"FROM is '{source}', which is empty: name an SQLite file of llmbench")
     if isinstance(source, Path) and isinstance(target, Path) and target.exists() and source.samefile(target):
         raise CommandError(f"FROM and TO are the same file, '{source}': name another place to copy to")
+
+
+def _is_bridge(variable: str) -> bool:
+    return variable == INGEST_API_URL or os.environ.get(variable, "").strip().lower().startswith(
+        ("http://", "https://")
+    )
 
 
 async def _copy_all(config: Config, source: Place, target: Place) -> list[Copied]:

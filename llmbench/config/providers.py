@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -12,6 +11,7 @@ import msgspec
 
 from llmbench.config.check import NEAR, Problem, listed, nearest, quote
 from llmbench.config.tables import ProviderTable
+from llmbench.hosts import is_loopback
 from llmbench.messages import Model
 from llmbench.naming import fold
 from llmbench.providers.presets import (
@@ -219,7 +219,7 @@ def _url_problems(name: str, table: ProviderTable, at: str) -> Iterator[Problem]
         yield Problem(key, f"has no host: give one, as in 'http://127.0.0.1:8000/v1', not {quote(table.base_url)}")
     if "?" in table.base_url or "#" in table.base_url:
         yield Problem(key, "has a query or a fragment: end it with the path, such as '/v1'")
-    if not host or url.scheme != "http" or _is_loopback(host):
+    if not host or url.scheme != "http" or is_loopback(host):
         return
     if name in CLOUD_KINDS:  # only the table of that name is of that kind
         yield Problem(key, f"would send credentials to {host!r} in the clear: use https://")
@@ -227,13 +227,6 @@ def _url_problems(name: str, table: ProviderTable, at: str) -> Iterator[Problem]
         yield Problem(
             key, f"would send the key to {host!r} in the clear: use https://, or api_key_env = '' if it needs no key"
         )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _header_problems(table: ProviderTable, at: str) -> Iterator[Problem]:

@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Meta
 
 from llmbench.messages import Profile
+from llmbench.naming import MODEL_ID
 from llmbench.providers.presets import ProviderKind
 
 
@@ -39,7 +40,7 @@ RunnerId = Annotated[
 PathText = Annotated[str, Meta(pattern=r"\A[^\x00-\x1f\x7f]+\Z", extra=_words("a path"))]
 ModelId = Annotated[
     str,
-    Meta(pattern=r"\A[!-~]{1,200}\Z", extra=_words("a model id of 1 to 200 printable ASCII characters without spaces")),
+    Meta(pattern=MODEL_ID, extra=_words("a model id of 1 to 200 printable ASCII characters without spaces")),
 ]
 VariableName = Annotated[
     str,

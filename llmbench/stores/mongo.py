@@ -50,7 +50,8 @@ from llmbench.stores.mongo_client import Address, Client, Database, Deployment, 
 from llmbench.stores.mongo_documents import Form
 from llmbench.stores.mongo_leases import MongoLeases
 from llmbench.stores.mongo_schema import IndexState
-from llmbench.stores.mongo_slices import Landed, Pace, size_of, slices
+from llmbench.stores.mongo_slices import Landed, size_of, slices
+from llmbench.stores.pace import Pace
 
 logger = logging.getLogger(__name__)
 _index_logger = logging.getLogger(f"{__name__}.indexes")

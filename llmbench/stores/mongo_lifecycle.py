@@ -32,7 +32,7 @@ from llmbench.stores.mongo_schema import (
     SNAPSHOTS,
     STATUSES,
 )
-from llmbench.stores.mongo_slices import SLICE_BYTES, portions
+from llmbench.stores.pace import SLICE_BYTES, portions
 from llmbench.stores.records import (
     RecordKey,
     entries_of,

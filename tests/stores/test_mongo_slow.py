@@ -16,7 +16,8 @@ from llmbench.stores.mongo import MongoStore
 from llmbench.stores.mongo_client import Address, Limits
 from llmbench.stores.mongo_counts import PAGE
 from llmbench.stores.mongo_documents import builtins_of, form
-from llmbench.stores.mongo_slices import SLICE_BYTES, Pace, slices
+from llmbench.stores.mongo_slices import slices
+from llmbench.stores.pace import SLICE_BYTES, Pace
 from tests.stores.documents import envelope, envelopes, failure, moment, sample
 from tests.stores.mongod import Mongod
 from tests.stores.slow_link import SlowLink, slow_link
