@@ -1,4 +1,8 @@
-"""Reading a body: JSON as it is, no longer than allowed, within its time; nothing is kept beyond the limit."""
+"""Reading a body: JSON as it is, no longer than allowed, within its time; nothing is kept beyond the limit.
+
+What is left of a body that was refused is thrown away as it comes, within the bounds of `llmbench.bridge.connection`:
+closing the connection at once would take the answer away from a sender that is still writing.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +14,6 @@ from litestar.types import Receive
 from llmbench.bridge.replies import Problem
 
 Headers = Iterable[tuple[bytes, bytes]]
-
-_CLOSE = {"Connection": "close"}
 
 
 async def read_body(headers: Headers, receive: Receive, *, most: int, seconds: float) -> bytes:
@@ -26,7 +28,7 @@ async def read_body(headers: Headers, receive: Receive, *, most: int, seconds: f
         with anyio.fail_after(seconds):
             body = await _read(receive, most)
     except TimeoutError:
-        raise Problem(408, f"body did not come within {seconds:g} s", _CLOSE) from None
+        raise Problem(408, f"body did not come within {seconds:g} s") from None
     if not body:
         raise Problem(400, "body is empty: send a JSON document")
     return body
@@ -38,7 +40,7 @@ async def _read(receive: Receive, most: int) -> bytes:
     while more:
         message = await receive()
         if message["type"] != "http.request":
-            raise Problem(400, "the request ended before its body did", _CLOSE)
+            raise Problem(400, "the request ended before its body did")
         body += message.get("body", b"")
         if len(body) > most:
             raise _too_long(most)
@@ -47,7 +49,7 @@ async def _read(receive: Receive, most: int) -> bytes:
 
 
 def _too_long(most: int) -> Problem:
-    return Problem(413, f"body is longer than {most} bytes: send less at a time", _CLOSE)
+    return Problem(413, f"body is longer than {most} bytes: send less at a time")
 
 
 def _declared_length(headers: Headers) -> int | None:
@@ -60,7 +62,7 @@ def _declared_length(headers: Headers) -> int | None:
         elif name == b"content-type":
             kind = value
         elif name == b"content-encoding" and value.strip().lower() not in (b"", b"identity"):
-            raise Problem(415, "body is compressed: send it as it is, without Content-Encoding", _CLOSE)
+            raise Problem(415, "body is compressed: send it as it is, without Content-Encoding")
     _check_type(kind)
     return length
 
@@ -69,4 +71,4 @@ def _check_type(value: bytes) -> None:
     kind, _, parameter = value.lower().partition(b";")
     charset = parameter.replace(b" ", b"").replace(b'"', b"")
     if kind.strip() != b"application/json" or charset not in (b"", b"charset=utf-8"):
-        raise Problem(415, "content type must be application/json, in UTF-8", _CLOSE)
+        raise Problem(415, "content type must be application/json, in UTF-8")

@@ -33,6 +33,7 @@ class _BoundedConnection(HttpToolsProtocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._in_head = True
+        self._arrived = 0
         self._received = 0
         self._overdue: asyncio.TimerHandle | None = None
 
@@ -45,7 +46,8 @@ class _BoundedConnection(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        self._received += len(data)
+        self._arrived = len(data)
+        self._received += self._arrived
         super().data_received(data)
         if self.transport.is_closing():
             return
@@ -60,7 +62,7 @@ class _BoundedConnection(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._in_head = True
-        self._received = 0
+        self._received = self._arrived  # all of what it began in, which is a little more than its own
 
     def on_headers_complete(self) -> None:
         self._in_head = False

@@ -11,6 +11,8 @@ import logging
 from collections.abc import Iterable
 from typing import Protocol
 
+from anyio import to_thread
+
 from llmbench.bridge.keys import Grant, Scope
 from llmbench.bridge.limits import Buckets
 from llmbench.bridge.replies import Problem, later
@@ -55,16 +57,16 @@ class Door:
         self._failures = Buckets(_FAILURES_PER_SECOND, _FAILURES_AT_ONCE)
         self._log = Sparingly(logger)
 
-    def admit(self, headers: Headers, peer: str, scope: Scope) -> Grant:
+    async def admit(self, headers: Headers, peer: str, scope: Scope) -> Grant:
         """Return what the request's key allows. Raises `Problem`: 401, 403, 429, or 503 if keys can't be looked up."""
-        grant = self.identify(headers, peer)
+        grant = await self.identify(headers, peer)
         if scope not in grant.scopes:
             raise Problem(403, f"this key is not for this: it lacks the scope {scope!r}")
         return grant
 
-    def identify(self, headers: Headers, peer: str) -> Grant:
+    async def identify(self, headers: Headers, peer: str) -> Grant:
         """Return what the request's key allows, whatever that is. Raises `Problem` as `admit` does."""
-        grant = self._keys.find(presented_key(headers))
+        grant = await to_thread.run_sync(self._keys.find, presented_key(headers))  # it looks at a file
         if grant is None:
             raise self._refusal(peer)
         if wait := self._requests.take(grant.key_id):

@@ -65,6 +65,8 @@ class IngestRoutes:
         self._answer_seconds = answer_seconds
         self._listing = listing
         self._log = Sparingly(logger)
+        # One at a time: threads that compete for the interpreter would keep the event loop from it all the longer.
+        self._decoding = anyio.CapacityLimiter(1)
 
     def handlers(self) -> list[HTTPRouteHandler]:
         """Return the routes for an application."""
@@ -125,12 +127,12 @@ class IngestRoutes:
     async def _document(self, request: AnyRequest, read: Read[T]) -> T:
         """Return what the body holds. Raises `Refused`, and `Problem` for a request that is not let in at all."""
         headers = request.scope["headers"]
-        grant = self._door.admit(headers, peer_of(request), "ingest")
+        grant = await self._door.admit(headers, peer_of(request), "ingest")
         body = await read_body(headers, request.receive, most=self._max_body, seconds=self._body_seconds)
         sender, now = Sender(grant.runner), self._clock.now()
         if len(body) <= _DECODED_AT_ONCE:
             return read(body, sender, now)
-        return await to_thread.run_sync(read, body, sender, now)
+        return await to_thread.run_sync(read, body, sender, now, limiter=self._decoding)
 
     async def _stored(self, envelopes: Sequence[Envelope]) -> Sequence[Verdict]:
         return await self._in_time(lambda: self._intake.put(envelopes))

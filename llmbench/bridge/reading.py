@@ -71,13 +71,13 @@ class ReadRoutes:
 
         @get("/metrics")
         async def metrics(request: AnyRequest) -> ReplyBody:
-            self._door.admit(request.scope["headers"], peer_of(request), "read")
+            await self._door.admit(request.scope["headers"], peer_of(request), "read")
             body, content_type = await self._metrics.scrape(request.headers.get("accept"))
             return Response(body, media_type=content_type)
 
         @get("/live")
         async def live(request: AnyRequest) -> ASGIApp:
-            return self._stream(request)
+            return await self._stream(request)
 
         @get("/openapi.json")
         async def openapi() -> ReplyBody:
@@ -90,7 +90,7 @@ class ReadRoutes:
         return description()
 
     async def _worklist(self, request: AnyRequest) -> ReplyBody:
-        self._door.admit(request.scope["headers"], peer_of(request), "worklist")
+        await self._door.admit(request.scope["headers"], peer_of(request), "worklist")
         provider = _asked_for(request.scope["query_string"])
         try:
             answer = await worklist_of(self._store, provider, self._fresh_minutes, self._clock.now())
@@ -100,12 +100,12 @@ class ReadRoutes:
 
     async def _tell_health(self, request: AnyRequest) -> ReplyBody:
         headers = request.scope["headers"]
-        may_read = presented_key(headers) and "read" in self._door.identify(headers, peer_of(request)).scopes
+        may_read = presented_key(headers) and "read" in (await self._door.identify(headers, peer_of(request))).scopes
         answer = await self._health()
         return reply(answer if may_read else PublicHealth(answer.status))
 
-    def _stream(self, request: AnyRequest) -> ASGIApp:
-        self._door.admit(request.scope["headers"], peer_of(request), "read")
+    async def _stream(self, request: AnyRequest) -> ASGIApp:
+        await self._door.admit(request.scope["headers"], peer_of(request), "read")
         if self._live is None:
             raise Problem(404, "this program measures nothing itself, so there are no live events: ask the engine's")
         if self._live.full:
