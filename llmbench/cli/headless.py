@@ -126,9 +126,7 @@ async def closing(store: Store) -> AsyncIterator[Store]:
 async def _warn_of_unreadable(store: Store) -> None:
     if unreadable := await store.unreadable_models():
         named = ", ".join(unreadable[:_NAMED_AT_MOST]) + (", …" if len(unreadable) > _NAMED_AT_MOST else "")
-        logger.warning(
-            "%d rows of the catalogue name no provider or no model_id and are not measured: %s", len(unreadable), named
-        )
+        logger.warning("%d rows of the catalogue name no model that can be measured: %s", len(unreadable), named)
 
 
 def _plan(config: Config, runs: Runs, clocks: dict[Key, ModelClock], options: argparse.Namespace) -> Plan:

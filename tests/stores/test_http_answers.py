@@ -225,7 +225,7 @@ json_values = st.recursive(
     st.none()
     | st.booleans()
     | st.integers()
-    | st.floats(allow_nan=False)
+    | st.floats(allow_nan=False, allow_infinity=False)
     | st.sampled_from([A, B, "stored", "rejected"]),
     lambda inner: (
         st.lists(inner, max_size=4)
