@@ -6,15 +6,28 @@ import argparse
 import difflib
 import re
 import sys
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from llmbench import __version__
 from llmbench.cli import output
-from llmbench.cli.address_arguments import address, port
+from llmbench.cli.arguments import (
+    address,
+    counted_by,
+    duration,
+    key_id,
+    model_ref,
+    names,
+    outcome_id,
+    path,
+    place,
+    port,
+    runner_id,
+    scopes,
+    state,
+    up_to,
+)
 from llmbench.cli.exits import ExitCode
-from llmbench.cli.key_arguments import key_id, runner_id, scopes
 
 EXIT_CODES = """\
 exit codes: 0 all well; 1 something failed or is down; 2 wrong usage or
@@ -82,65 +95,9 @@ def _nearest(message: str, words: Sequence[str]) -> str:
     return f" (did you mean {found[0]!r}?)" if found else ""
 
 
-def up_to(most: int) -> Callable[[str], int]:
-    """Return a parser of whole numbers from 1 to ``most``."""
-
-    def parse(text: str) -> int:
-        value = int(text) if re.fullmatch(r"[0-9]{1,9}", text) else 0
-        if not 1 <= value <= most:
-            raise argparse.ArgumentTypeError(f"{text!r} must be a whole number from 1 to {most}")
-        return value
-
-    return parse
-
-
 _MOST_RUNS = 100_000
 _MOST_STREAMS = 4096
 _MOST_OUTCOMES = 1_000_000
-
-
-def counted_by(text: str) -> str:
-    """Parse what failures are counted by."""
-    if text not in ("provider", "model", "kind", "fingerprint"):
-        raise argparse.ArgumentTypeError(f"{text!r} must be provider, model, kind or fingerprint")
-    return text
-
-
-def path(text: str) -> Path:
-    """Parse a path."""
-    if not text.strip():
-        raise argparse.ArgumentTypeError("the path is empty: name a file")
-    return Path(text)
-
-
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-
-
-def duration(text: str) -> int:
-    """Parse a duration such as ``90s``, ``24h`` or ``7d``; seconds are returned."""
-    if not (found := re.fullmatch(r"0*([1-9][0-9]*)([smhd])", text)):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a duration: write a number and s, m, h or d, such as 24h")
-    if len(found[1]) > 9:
-        raise argparse.ArgumentTypeError(f"{text[:40]!r} is too long: give 999999999d at most")
-    return int(found[1]) * _UNITS[found[2]]
-
-
-def names(text: str) -> list[str]:
-    """Parse a comma-separated list."""
-    found = [name.strip() for name in text.split(",") if name.strip()]
-    if not found:
-        raise argparse.ArgumentTypeError("the list is empty: separate names by commas")
-    return found
-
-
-def model_ref(text: str) -> tuple[str, str]:
-    """Parse ``provider/model_id``; the id may hold slashes and colons."""
-    provider, slash, model_id = text.partition("/")
-    if not slash or not provider or not model_id.strip():
-        raise argparse.ArgumentTypeError(
-            f"{text!r} names no model: write provider/model_id, such as openai/gpt-4o-mini"
-        )
-    return provider, model_id
 
 
 def _config(parser: argparse._ActionsContainer, default: Any = argparse.SUPPRESS) -> None:
@@ -278,21 +235,6 @@ def _results(commands: Any) -> None:
     _config(results)
 
 
-def place(text: str) -> Path | str:
-    """Parse the place of a store: the path of an SQLite file, or the name of a variable, of which a str is made."""
-    kind, colon, name = text.partition(":")
-    if colon and kind == "env":
-        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
-            raise argparse.ArgumentTypeError(f"{text!r} names no environment variable: write env:MONGODB_URI")
-        return name
-    if "://" in text:
-        raise argparse.ArgumentTypeError(
-            "a URI may hold a password, which other users could see here: put it into an environment variable and "
-            "write env:MONGODB_URI"
-        )
-    return path(text)
-
-
 def _store(commands: Any) -> None:
     store = _add(commands, "store", "move what is stored to another store")
     actions = store.add_subparsers(title="actions", metavar="ACTION", dest="action", required=True)
@@ -330,20 +272,6 @@ def _keys(commands: Any) -> None:
     revoke.add_argument("key", type=key_id, metavar="KEY_ID", help="its id, as keys list shows it")
     for action in (new, listing, revoke):
         _config(action)
-
-
-def state(text: str) -> str:
-    """Parse the state of rows of the spool."""
-    if text not in ("waiting", "quarantined", "delivered"):
-        raise argparse.ArgumentTypeError(f"{text!r} must be waiting, quarantined or delivered")
-    return text
-
-
-def outcome_id(text: str) -> str:
-    """Parse the id of an outcome."""
-    if not re.fullmatch(r"[!-~]{1,200}", text):
-        raise argparse.ArgumentTypeError(f"{text[:40]!r} is no id: llmbench spool list shows them")
-    return text
 
 
 def _spool(commands: Any) -> None:
