@@ -15,7 +15,7 @@ from llmbench.messages import Envelope
 from llmbench.stores.base import Store, StoreError, Verdict
 
 _MOST_AT_ONCE = 1000
-_MOST_WAITING = 20_000
+_MOST_WAITING = 10_000
 
 
 class IntakeFull(Exception):

@@ -10,7 +10,7 @@ from litestar.types import ASGIApp, Message, Receive, Scope, Send
 from llmbench.bridge.limits import Places
 from llmbench.bridge.replies import Problem, later
 
-MOST_UNDER_WAY = 256
+MOST_UNDER_WAY = 128
 _ALWAYS = ("/healthz",)
 
 

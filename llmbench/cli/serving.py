@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import ipaddress
 import logging
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Mapping
 from pathlib import Path
 
+from llmbench.actors.bus import Bus
 from llmbench.actors.server import Server, parse_listen
 from llmbench.bridge.app import Bridge, make_app
 from llmbench.bridge.health import HealthSource
 from llmbench.bridge.keys import SHARED, KeyRing, shared_keys
 from llmbench.bridge.keys_file import KeysUnusable, read
 from llmbench.bridge.metrics import Metrics
-from llmbench.bridge.streaming import LiveEvents, LiveStreams
+from llmbench.bridge.streaming import LiveStreams
 from llmbench.cli.exits import CommandError
 from llmbench.config import Config
 from llmbench.secrets import SecretError, Secrets
@@ -24,8 +24,6 @@ logger = logging.getLogger("llmbench.bridge")
 
 DEFAULT_LISTEN = "127.0.0.1:8787"
 
-Subscribe = Callable[[], AbstractContextManager[LiveEvents]]
-
 
 def make_server(
     config: Config,
@@ -34,15 +32,15 @@ def make_server(
     *,
     metrics: Metrics,
     health: HealthSource,
-    subscribe: Subscribe | None = None,
+    bus: Bus | None = None,
     listen: str | None = None,
 ) -> Server:
-    """Return the HTTP side of a program, to be run; ``subscribe`` is its bus's, if it measures.
+    """Return the HTTP side of a program, to be run; ``bus`` is the engine's, if it is one.
 
     ``listen`` counts more than the configuration. Raises CommandError if no key is let in.
     """
     address = listen or config.server.listen or DEFAULT_LISTEN
-    live = LiveStreams(subscribe, metrics.dropped) if subscribe is not None else None
+    live = LiveStreams(bus.subscribe, metrics.dropped) if bus is not None else None
     bridge = Bridge(
         store=store,
         keys=key_ring(config, env),

@@ -220,6 +220,15 @@ def test_a_damaged_file_lets_nobody_in(running: tuple[KeyRing, bytes], path: Pat
     assert path.read_bytes() == content
 
 
+def test_a_change_that_hides_is_seen(running: tuple[KeyRing, bytes], path: Path) -> None:
+    """One in place, of the same size and with the time set back, too."""
+    before = path.stat()
+    path.write_bytes(b"x" * before.st_size)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    with pytest.raises(KeysUnusable, match="damaged"):
+        running[0].check()
+
+
 def test_a_file_of_a_newer_version_is_left_alone(running: tuple[KeyRing, bytes], path: Path) -> None:
     """It may say what this version does not understand."""
     path.write_bytes(b'{"version": 2, "keys": []}')
