@@ -262,7 +262,13 @@ class LaneBlocked(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     lasting: bool
 
 
-SchedulerMessage = Acknowledged | NotStored | Deferred | LeaseGranted | LaneReset | Ready | LaneBlocked
+class Hold(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Nothing new is to be started, in any lane, while there is a ``reason``; None ends it."""
+
+    reason: str | None
+
+
+SchedulerMessage = Acknowledged | NotStored | Deferred | LeaseGranted | LaneReset | Ready | LaneBlocked | Hold
 
 LaneStatus = Literal["starting", "ok", "blocked", "restarting", "down", "stopped"]
 
@@ -302,8 +308,13 @@ class RunFinished(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     outcome: Outcome
 
 
+StoreStatus = Literal["ok", "failing", "blocked"]
+
+
 class StoreState(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    status: Literal["ok", "failing"]
+    """Whether the store takes outcomes, and how many wait for it. ``blocked``: only a person can mend it."""
+
+    status: StoreStatus
     at: datetime
     waiting: int
     reason: str | None = None

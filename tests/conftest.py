@@ -6,6 +6,7 @@ import signal
 from collections.abc import Iterator
 from typing import Any
 
+import hypothesis
 import pytest
 
 from llmbench.measure.loopwatch import BACKEND_OPTIONS
@@ -15,6 +16,11 @@ from tests.stores.mongod import Mongod, running
 
 _PARTS = ("", "_outcomes", "_questions", "_figures", "_models", "_transfer", "_lifecycle", "_counted")
 pytest.register_assert_rewrite(*(f"tests.stores.contract{part}" for part in _PARTS))
+
+
+# How long an example takes says nothing on a machine that does other things as well.
+hypothesis.settings.register_profile("llmbench", deadline=None)
+hypothesis.settings.load_profile("llmbench")
 
 
 def pytest_configure() -> None:

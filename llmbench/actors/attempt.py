@@ -78,6 +78,10 @@ class Attempt:
         message = "the run was cut off: llmbench was stopping or restarting its lane"
         return self._failure(self._fault("cancelled", message))
 
+    def interrupted(self) -> Outcome:
+        """Return the outcome of a run that llmbench's own end left open, to be recorded at its next start."""
+        return self._failure(self._fault("interrupted", "llmbench ended while the run was under way"))
+
     def _prepare(self) -> Prepared:
         profile = self._job.profile
         prompt = f"[{secrets.token_hex(8)}] {profile.prompt}"

@@ -71,6 +71,19 @@ class ModelClock(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.structs.replace(self, last_failure=at, last_failure_kind="internal", retry_after=None)
 
 
+def later_of(one: ModelClock | None, other: ModelClock | None) -> ModelClock:
+    """Return what two accounts of a model's past come to: the one that reaches further, with the later success."""
+    if one is None or other is None:
+        return one or other or ModelClock()
+    last = one if _last_event(one) >= _last_event(other) else other
+    successes = [clock.last_success for clock in (one, other) if clock.last_success is not None]
+    return msgspec.structs.replace(last, last_success=max(successes, default=None))
+
+
+def _last_event(clock: ModelClock) -> datetime:
+    return max(clock.last_success or _LONG_AGO, clock.last_failure or _LONG_AGO)
+
+
 def due_at(key: Key, clock: ModelClock, fresh: timedelta) -> datetime:
     """Return when the model is due; a time in the past means now."""
     fresh_until = clock.last_success + fresh if clock.last_success is not None else _LONG_AGO

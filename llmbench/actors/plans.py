@@ -16,6 +16,7 @@ from llmbench.ids import new_outcome_id
 from llmbench.messages import (
     Acknowledged,
     Deferred,
+    Hold,
     Job,
     LaneBlocked,
     Model,
@@ -192,6 +193,9 @@ class Batch:
                     self._give_up_if_closed(message.provider)
             case LaneBlocked() if message.lasting or message.seconds > self._PATIENCE_SECONDS:
                 self.close_lane(message.provider, message.reason)
+            case Hold() if message.reason is not None:  # a round that ends by itself does not wait for room
+                for provider in tuple(self._waiting):
+                    self.close_lane(provider, message.reason)
             case _:
                 pass
 

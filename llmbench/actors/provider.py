@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from time import monotonic, perf_counter
+from typing import Protocol
 
 import anyio
 from aiolimiter import AsyncLimiter
@@ -50,6 +51,28 @@ class LaneFault(Exception):
     """A run of this lane met a bug in llmbench. It is recorded; the lane starts afresh."""
 
 
+class Ledger(Protocol):
+    """Where it is noted which runs have begun, so that one that a crash takes with it is known of afterwards."""
+
+    def opened(self, envelope: Envelope) -> None:
+        """Note, without waiting for it, that a run begins: this is its outcome, should nothing more be told of it."""
+        ...
+
+    def withdrawn(self, *ids: str) -> None:
+        """Note that a run which began has no outcome, and will be made again."""
+        ...
+
+
+class NoLedger:
+    """For commands that end by themselves: nothing is noted."""
+
+    def opened(self, envelope: Envelope) -> None:
+        pass
+
+    def withdrawn(self, *ids: str) -> None:
+        pass
+
+
 class Surroundings:
     """What all lanes share, made by the supervisor: channels, the start gate, the collector, who measures."""
 
@@ -64,7 +87,9 @@ class Surroundings:
         gate: StartGate,
         quiet: QuietCollector,
         probe_seconds: float = PROBE_SECONDS,
+        ledger: Ledger | None = None,
     ) -> None:
+        self.ledger = ledger or NoLedger()
         self.outcomes = outcomes
         self.inbox = inbox
         self.bus = bus
@@ -201,6 +226,7 @@ class ProviderActor:
                 outcome_id=job.outcome_id, provider=model.provider, model_id=model.model_id, at=around.clock.now()
             )
         )
+        around.ledger.opened(self._envelope(job, attempt.interrupted()))
         self.in_flight += 1
         try:
             with around.quiet.streaming():
@@ -209,6 +235,7 @@ class ProviderActor:
             await self._last_words(job, attempt.cancelled())
             raise
         except Exception:
+            around.ledger.withdrawn(job.outcome_id)
             self._give_back(job, "the lane crashed")  # or the plan would take it for in flight for ever
             raise
         finally:
@@ -246,7 +273,7 @@ class ProviderActor:
         return on_text
 
     async def _deliver(self, job: Job, outcome: Outcome) -> None:
-        envelope = self._envelope(job, outcome)
+        envelope = self._finished(job, outcome)
         try:
             await self._around.outcomes.send(envelope)
         except anyio.get_cancelled_exc_class():
@@ -254,11 +281,15 @@ class ProviderActor:
             raise
 
     async def _last_words(self, job: Job, outcome: Outcome) -> None:
-        await self._send_shielded(self._envelope(job, outcome))
+        await self._send_shielded(self._finished(job, outcome))
+
+    def _finished(self, job: Job, outcome: Outcome) -> Envelope:
+        """Tell the watchers, and return the outcome addressed."""
+        self._around.bus.publish(RunFinished(provider=job.model.provider, model_id=job.model.model_id, outcome=outcome))
+        return self._envelope(job, outcome)
 
     def _envelope(self, job: Job, outcome: Outcome) -> Envelope:
-        """Tell the watchers, and address the outcome: only the schedule's own runs belong to the public collection."""
-        self._around.bus.publish(RunFinished(provider=job.model.provider, model_id=job.model.model_id, outcome=outcome))
+        """Address an outcome: only the schedule's own runs belong to the public collection."""
         return Envelope(outcome=outcome, publish=job.profile.publish and job.role == "scheduled")
 
     async def _send_shielded(self, envelope: Envelope) -> None:

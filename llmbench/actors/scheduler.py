@@ -19,6 +19,7 @@ from llmbench.clock import Clock
 from llmbench.messages import (
     Acknowledged,
     Deferred,
+    Hold,
     Job,
     LaneReset,
     LeaseGranted,
@@ -55,6 +56,7 @@ class Scheduler:
         self._claiming: dict[str, Job] = {}
         self._asked: dict[str, int] = {}
         self._refreshed = 0.0
+        self._hold: str | None = None
 
     async def run(self) -> None:
         self._refreshed = anyio.current_time()
@@ -79,6 +81,9 @@ class Scheduler:
                 self._take_back(message.provider)
             case LeaseGranted():
                 self._send(message)
+            case Hold():
+                self._hold = message.reason
+                self._plan.apply(message)
             case Deferred() if self._claiming.pop(message.outcome_id, None) is not None:
                 self._asked[message.provider] += 1
                 self._plan.apply(message)
@@ -125,6 +130,8 @@ class Scheduler:
         )
 
     def _hand_out(self) -> None:
+        if self._hold is not None:
+            return
         for provider, asked in self._asked.items():
             for _ in range(asked):
                 job = self._plan.next_job(provider, self._clock.now())
@@ -140,6 +147,6 @@ class Scheduler:
     def _sleep_seconds(self) -> float:
         now = self._clock.now()
         due = self._plan.next_due(now)
-        if due is None or not any(self._asked.values()):
+        if due is None or self._hold is not None or not any(self._asked.values()):
             return _LOOK_AGAIN_SECONDS
         return min(_LOOK_AGAIN_SECONDS, max(0.0, (due - now).total_seconds()))

@@ -1,20 +1,36 @@
-"""The sink: outcomes arrive from every lane, are stored in batches, and only then acknowledged."""
+"""The sink: outcomes arrive from every lane, are made durable in batches, and only then acknowledged.
+
+The engine's are durable in its spool, from where the delivery actor takes them to the store; those of commands that
+end by themselves in the store itself.
+"""
 
 from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from llmbench.actors.bus import Bus
+from llmbench.actors.spool_level import SpoolLevel
 from llmbench.actors.supervision import ActorDown
 from llmbench.clock import Clock
 from llmbench.logs import log_run
-from llmbench.messages import Acknowledged, Envelope, Failure, NotStored, Outcome, SchedulerMessage, StoreState
-from llmbench.stores.base import Store, StoreError, Verdict
+from llmbench.messages import (
+    Acknowledged,
+    Envelope,
+    Failure,
+    LaneState,
+    NotStored,
+    Outcome,
+    SchedulerMessage,
+    StoreState,
+)
+from llmbench.stores.base import StoreError, Verdict
+from llmbench.stores.spool import SpoolFailed
 
 logger = logging.getLogger(__name__)
 
@@ -24,20 +40,35 @@ _RETRY_LONGEST = 60.0
 _RETRY_WHILE_DRAINING = 1.0
 
 
+NAME = "sink"
+"""What this actor is called in `LaneState`."""
+
+
+class Recorder(Protocol):
+    """Where outcomes become durable: a store, or the spool before it; `put` is as in `llmbench.stores.base.Store`."""
+
+    async def put(self, items: Sequence[Envelope]) -> list[Verdict]: ...
+
+
 class Sink:
-    """Stores what comes until every sender has closed. What a crash interrupted is stored first by the next `run`."""
+    """Records what comes until every sender has closed. What a crash interrupted is recorded first by the next `run`.
+
+    ``level`` is that of the spool, if the recorder is one.
+    """
 
     def __init__(
         self,
-        store: Store,
+        recorder: Recorder,
         outcomes: MemoryObjectReceiveStream[Envelope],
         inbox: MemoryObjectSendStream[SchedulerMessage],
         bus: Bus,
         clock: Clock,
         on_stored: Callable[[Outcome], None] = log_run,
         patience: float | None = None,
+        level: SpoolLevel | None = None,
     ) -> None:
-        self._store = store
+        self._recorder = recorder
+        self._level = level
         self._outcomes = outcomes
         self._inbox = inbox
         self._bus = bus
@@ -49,9 +80,10 @@ class Sink:
         self._failing = False
         self.gave_up = False
         """Patience came to its end: the store took nothing for too long."""
-        self.stored = 0
+        self.spool_failed = False
+        self.recorded = 0
         self.refused = 0
-        """Outcomes that the store will not take: a conflict or a document that can't be encoded."""
+        """Outcomes that the recorder will not take: a conflict or a document that can't be encoded."""
 
     @property
     def waiting(self) -> int:
@@ -59,10 +91,18 @@ class Sink:
         return len(self._batch) + self._outcomes.statistics().current_buffer_used
 
     def drain(self) -> None:
-        """Say that the end is near: a store that fails is tried again at once, and every second from now on."""
+        """Say that the end is near: a recorder that fails is tried again at once, and every second from now on."""
         self._draining.set()
 
     async def run(self) -> None:
+        """Record until the end. Raises `ActorDown` if the recorder took nothing for too long, or never will again."""
+        try:
+            await self._run()
+        except SpoolFailed as error:
+            self.spool_failed = True
+            raise ActorDown(str(error)) from error
+
+    async def _run(self) -> None:
         while True:
             if not self._batch:
                 try:
@@ -70,8 +110,12 @@ class Sink:
                 except anyio.EndOfStream:
                     return
             verdicts = await self._put_until_known(self._batch)
+            unknown = 0
             for envelope, verdict in zip(tuple(self._batch), verdicts, strict=True):
-                del self._batch[0]  # one by one: should a crash come, the next run settles the others
+                if verdict.status == "unknown":
+                    unknown += 1
+                    continue
+                del self._batch[unknown]  # one by one: should a crash come, the next run settles the others
                 await self._settle(envelope, verdict)
 
     async def _collect(self) -> list[Envelope]:
@@ -84,7 +128,7 @@ class Sink:
         return batch
 
     async def _put_until_known(self, batch: list[Envelope]) -> list[Verdict]:
-        """Try until the store has said what became of each item; the same ids again do no harm.
+        """Try until the recorder has said what became of an item or more; the same ids again do no harm.
 
         Raises ActorDown once patience is at its end, if it has one.
         """
@@ -92,17 +136,25 @@ class Sink:
         began = anyio.current_time()
         while True:
             try:
-                verdicts = await self._store.put(batch)
+                verdicts = await self._put(batch)
             except StoreError as error:
                 self._report("failing", str(error))
                 if self._patience is not None and anyio.current_time() - began > self._patience:
                     self.gave_up = True
-                    raise ActorDown(f"the store has taken nothing for {self._patience:g} s: {error}") from error
+                    raise ActorDown(f"the {self._what} has taken nothing for {self._patience:g} s: {error}") from error
                 await self._rest(delay * random.uniform(0.5, 1.0))  # noqa: S311  jitter is no secret
                 delay = min(_RETRY_LONGEST, delay * 2)
             else:
                 self._report("ok", None)
                 return verdicts
+
+    async def _put(self, batch: list[Envelope]) -> list[Verdict]:
+        verdicts = await self._recorder.put(batch)
+        if self._level is not None:
+            self._level.look()
+        if all(verdict.status == "unknown" for verdict in verdicts):
+            raise StoreError(verdicts[0].reason or f"the {self._what} did not say what became of the outcomes")
+        return verdicts
 
     async def _rest(self, seconds: float) -> None:
         if self._draining.is_set():
@@ -114,13 +166,22 @@ class Sink:
     def _report(self, status: str, reason: str | None) -> None:
         failing = status == "failing"
         if failing or self._failing:
-            state = StoreState(
-                status="failing" if failing else "ok", at=self._clock.now(), waiting=self.waiting, reason=reason
-            )
-            self._bus.publish(state)
+            self._bus.publish(self._state(failing, reason))
         if failing != self._failing:
             self._failing = failing
-            logger.log(logging.ERROR if failing else logging.INFO, "store %s", reason or "takes outcomes again")
+            logger.log(
+                logging.ERROR if failing else logging.INFO, "%s %s", self._what, reason or "takes outcomes again"
+            )
+
+    def _state(self, failing: bool, reason: str | None) -> StoreState | LaneState:
+        now = self._clock.now()
+        if self._level is not None:
+            return LaneState(lane=NAME, status="blocked" if failing else "ok", at=now, reason=reason)
+        return StoreState(status="failing" if failing else "ok", at=now, waiting=self.waiting, reason=reason)
+
+    @property
+    def _what(self) -> str:
+        return "store" if self._level is None else "spool"
 
     async def _settle(self, envelope: Envelope, verdict: Verdict) -> None:
         outcome = envelope.outcome
@@ -134,7 +195,7 @@ class Sink:
                 NotStored(outcome_id=outcome.id, provider=outcome.provider, model_id=outcome.model_name, reason=reason)
             )
             return
-        self.stored += 1
+        self.recorded += 1
         failed = outcome if isinstance(outcome, Failure) else None
         await self._inbox.send(
             Acknowledged(

@@ -1,7 +1,8 @@
 """The supervisor: makes every actor and channel, watches them, and stops them in order. Only it knows them all.
 
 Stopping: 1. the scheduler ends, so nothing new starts; 2. lanes finish what streams, up to the grace period, and the
-rest is cut off and recorded as such; 3. the sink stores what is left; 4. done.
+rest is cut off and recorded as such; 3. the sink records what is left; 4. the delivery takes to the store what it
+takes in time, the rest stays in the spool; 5. done.
 """
 
 from __future__ import annotations
@@ -12,17 +13,22 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import anyio
+import anyio.abc
 import msgspec
 
 from llmbench.actors.breaker import PROBE_SECONDS
 from llmbench.actors.bus import Bus
+from llmbench.actors.delivery import NAME as DELIVERY
+from llmbench.actors.delivery import Delivery
 from llmbench.actors.leasing import NAME as LEASES
 from llmbench.actors.leasing import Leasing, Sharing
 from llmbench.actors.plans import Plan
 from llmbench.actors.provider import ProviderActor, Surroundings
 from llmbench.actors.record import Runner
 from llmbench.actors.scheduler import Scheduler
+from llmbench.actors.sink import NAME as SINK
 from llmbench.actors.sink import Sink
+from llmbench.actors.spool_level import SpoolLevel
 from llmbench.actors.supervision import ActorDown, RestartBudget, Supervised
 from llmbench.clock import Clock, SystemClock
 from llmbench.config import ResolvedProvider
@@ -32,6 +38,7 @@ from llmbench.measure.transport import StartGate
 from llmbench.messages import Envelope, Job, LaneBlocked, Outcome, SchedulerMessage
 from llmbench.providers.base import Provider
 from llmbench.stores.base import Store
+from llmbench.stores.spool import Spool, SpoolFailed
 
 logger = logging.getLogger(__name__)
 
@@ -48,8 +55,27 @@ class Lane(msgspec.Struct, frozen=True, kw_only=True):
     problem: str | None = None
 
 
+class Companion(msgspec.Struct, frozen=True):
+    """Something that runs for as long as the engine does, watched like every actor, such as the HTTP side."""
+
+    name: str
+    run: Callable[[], Awaitable[None]]
+
+
+class Buffer(msgspec.Struct, frozen=True, kw_only=True):
+    """The spool, open, that outcomes are recorded in on their way to the store.
+
+    ``store_open``: the store is open already, and need not be opened by the delivery. ``patience``: a plan that ends
+    by itself waits for all to be delivered, unless the store takes nothing for so many seconds; None: ten seconds.
+    """
+
+    spool: Spool
+    store_open: bool = True
+    patience: float | None = None
+
+
 class Supervisor:
-    """Runs one plan over some lanes into one store."""
+    """Runs one plan over some lanes into one store, through a spool if there is one."""
 
     def __init__(
         self,
@@ -67,6 +93,7 @@ class Supervisor:
         on_stored: Callable[[Outcome], None] = log_run,
         store_patience: float | None = None,
         sharing: Sharing | None = None,
+        buffer: Buffer | None = None,
     ) -> None:
         self.bus = bus or Bus()
         self._clock = clock or SystemClock()
@@ -78,7 +105,18 @@ class Supervisor:
         inbox_in, inbox_out = anyio.create_memory_object_stream[SchedulerMessage](math.inf)
         self._outcomes_in, self._outcomes_out = outcomes_in, outcomes_out
         self._inbox_in, self._inbox_out = inbox_in, inbox_out
-        self.sink = Sink(store, outcomes_out, inbox_in, self.bus, self._clock, on_stored, store_patience)
+        self.spool_failure: str | None = None
+        """Why the spool can't be trusted any more, if it can't."""
+        self._buffer = buffer
+        level = SpoolLevel(buffer.spool, inbox_in, self.bus, self._clock) if buffer else None
+        self._level = level
+        recorder = buffer.spool if buffer else store
+        self.sink = Sink(recorder, outcomes_out, inbox_in, self.bus, self._clock, on_stored, store_patience, level)
+        self.delivery = (
+            Delivery(buffer.spool, store, level, self.bus, self._clock, opened=buffer.store_open)
+            if buffer and level
+            else None
+        )
         around = Surroundings(
             outcomes=outcomes_in,
             inbox=inbox_in,
@@ -88,6 +126,7 @@ class Supervisor:
             gate=self._gate,
             quiet=self._quiet,
             probe_seconds=probe_seconds,
+            ledger=_Ledger(buffer.spool, self._without_spool) if buffer else None,
         )
         self._mailboxes = {
             lane.settings.name: anyio.create_memory_object_stream[Job](2 * lane.settings.concurrency) for lane in lanes
@@ -101,15 +140,22 @@ class Supervisor:
         self._settle = scheduler.settle
         self.lanes = {lane.settings.name: self._supervise(lane, budget()) for lane in lanes}
         self._scheduler = Supervised("scheduler", scheduler.run, self.bus, self._clock, budget())
-        self._sink = Supervised("sink", self.sink.run, self.bus, self._clock, budget(), on_down=self._without_store)
+        self._sink = Supervised(SINK, self.sink.run, self.bus, self._clock, budget(), on_down=self._sink_down)
         self._leases = (
             Supervised(LEASES, self._leasing.run, self.bus, self._clock, budget())
             if self._leasing is not None
             else None
         )
+        self._delivery = (
+            Supervised(DELIVERY, self.delivery.run, self.bus, self._clock, budget(), on_down=self._delivery_down)
+            if self.delivery
+            else None
+        )
+        self._companions: list[Supervised] = []
+        self._budget = budget
         self._lanes_scope = anyio.CancelScope()
         self._drain_seconds = _DRAIN_SECONDS
-        self._drain_scope: anyio.CancelScope | None = None
+        self._drain_scopes: list[anyio.CancelScope] = []
 
     def _supervise(self, lane: Lane, budget: RestartBudget) -> Supervised:
         name, actor = lane.settings.name, self.actors[lane.settings.name]
@@ -125,21 +171,41 @@ class Supervisor:
 
         return Supervised(name, run, self.bus, self._clock, budget, on_down=give_up)
 
+    def accompany(self, companion: Companion) -> None:
+        """Have this run beside the lanes, from the start of `run` until all is recorded and delivered."""
+        self._companions.append(Supervised(companion.name, companion.run, self.bus, self._clock, self._budget()))
+
     def stop(self) -> None:
         """Stop gracefully: nothing new starts."""
         self._stop.set()
+        self._hurry(_DRAIN_SECONDS)
 
     def abort(self) -> None:
         """Stop at once: what streams is cut off and recorded as such; what is measured has two seconds to be stored."""
         self._stop.set()
         self._drain_seconds = _ABORT_SECONDS
         self._lanes_scope.cancel()
-        if self._drain_scope is not None:  # nothing streams any more, the store alone is waited for
-            self._drain_scope.deadline = min(self._drain_scope.deadline, anyio.current_time() + _ABORT_SECONDS)
+        self._hurry(_ABORT_SECONDS)
 
-    def _without_store(self, reason: str) -> None:
-        """The sink is down. An engine waits for its restart; a command that ends by itself has waited long enough."""
-        if self.sink.gave_up:
+    def _hurry(self, seconds: float) -> None:
+        for scope in self._drain_scopes:  # nothing streams any more, the spool or the store alone is waited for
+            scope.deadline = min(scope.deadline, anyio.current_time() + seconds)
+
+    def _sink_down(self, reason: str) -> None:
+        """Without a place for outcomes nothing is measured; an engine whose sink only crashed waits for its restart."""
+        if self.sink.spool_failed:
+            self._without_spool(reason)
+        elif self.sink.gave_up:
+            self.abort()
+
+    def _delivery_down(self, reason: str) -> None:
+        if self.delivery is not None and self.delivery.spool_failed:
+            self._without_spool(reason)
+
+    def _without_spool(self, reason: str) -> None:
+        """What is measured now could not be recorded."""
+        if self.spool_failure is None:
+            self.spool_failure = reason
             self.abort()
 
     @property
@@ -149,32 +215,64 @@ class Supervisor:
     @property
     def anything_down(self) -> bool:
         """Whether any actor does not work now."""
-        own = (self._sink, self._scheduler, *([self._leases] if self._leases is not None else []))
-        return any(actor.down is not None for actor in (*own, *self.lanes.values()))
+        own = (self._sink, self._scheduler, self._leases, self._delivery, *self._companions)
+        return any(actor is not None and actor.down is not None for actor in (*own, *self.lanes.values()))
 
     async def run(self) -> None:
         """Run until the plan is finished or `stop` is called; then wind down in order."""
         self._quiet.freeze()
         try:
-            async with self._holding_leases(), anyio.create_task_group() as sink_group:
-                sink_group.start_soon(self._sink.run)
-                with self._lanes_scope:
-                    await self._run_lanes()
-                self._outcomes_in.close()
-                self.sink.drain()
-                self._sink.wake()
-                self._drain_scope = sink_group.cancel_scope
-                self._drain_scope.deadline = anyio.current_time() + self._drain_seconds
+            async with self._accompanied(), self._holding_leases():
+                await self._record_all()
         finally:
             if self.sink.waiting:
-                logger.error("%d outcomes were not stored: the store did not take them in time", self.sink.waiting)
+                what = "store" if self._buffer is None else "spool"
+                logger.error("%d outcomes were not stored: the %s did not take them in time", self.sink.waiting, what)
             self._quiet.release()
             self._close_channels()
             self.bus.close()
 
+    async def _record_all(self) -> None:
+        """Run the lanes to their end, and have all that they measured recorded."""
+        async with anyio.create_task_group() as sink_group:
+            sink_group.start_soon(self._sink.run)
+            with self._lanes_scope:
+                await self._run_lanes()
+            self._outcomes_in.close()
+            self.sink.drain()
+            self._sink.wake()
+            self._limit(sink_group.cancel_scope)
+
+    def _limit(self, scope: anyio.CancelScope, *, lenient: bool = False) -> None:
+        """Let what goes on in the scope last for as long as a stop may take; ``lenient``: until there is a stop."""
+        scope.deadline = math.inf if lenient else anyio.current_time() + self._drain_seconds
+        self._drain_scopes.append(scope)
+
+    @asynccontextmanager
+    async def _accompanied(self) -> AsyncIterator[None]:
+        """Keep the delivery and the companions running; at the end, deliver what the store takes in time."""
+        if self._level is not None:
+            self._level.look()
+        async with anyio.create_task_group() as companions:
+            for one in self._companions:
+                companions.start_soon(one.run)
+            async with anyio.create_task_group() as group:
+                if self._delivery is not None:
+                    group.start_soon(self._delivery.run)
+                yield
+                self._finish_delivery(group)
+            companions.cancel_scope.cancel()
+
+    def _finish_delivery(self, group: anyio.abc.TaskGroup) -> None:
+        if self.delivery is None or self._delivery is None or self._buffer is None:
+            return
+        self.delivery.drain(self._buffer.patience)
+        self._delivery.wake()
+        self._limit(group.cancel_scope, lenient=self._buffer.patience is not None and not self.stopping)
+
     @asynccontextmanager
     async def _holding_leases(self) -> AsyncIterator[None]:
-        """Keep leases for as long as anything runs or waits to be stored, and give them back then."""
+        """Keep leases for as long as anything runs or waits to be recorded, and give them back then."""
         if self._leasing is None or self._leases is None:
             yield
             return
@@ -212,3 +310,23 @@ class Supervisor:
         for sender, receiver in self._mailboxes.values():
             sender.close()
             receiver.close()
+
+
+class _Ledger:
+    """The spool, as lanes see it: a lane does not die of a spool that has failed, the engine ends."""
+
+    def __init__(self, spool: Spool, failed: Callable[[str], None]) -> None:
+        self._spool = spool
+        self._failed = failed
+
+    def opened(self, envelope: Envelope) -> None:
+        try:
+            self._spool.opened(envelope)
+        except SpoolFailed as error:
+            self._failed(str(error))
+
+    def withdrawn(self, *ids: str) -> None:
+        try:
+            self._spool.withdrawn(*ids)
+        except SpoolFailed as error:
+            self._failed(str(error))

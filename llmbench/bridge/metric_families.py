@@ -153,9 +153,6 @@ SPOOL_QUARANTINED: Final = Family(
 SPOOL_IN_FLIGHT: Final = Family(
     "llmbench_spool_in_flight_attempts", "gauge", "Attempts that were begun by this process and have no outcome yet."
 )
-SPOOL_INTERRUPTED: Final = Family(
-    "llmbench_spool_interrupted_attempts", "gauge", "Attempts of an earlier process that have no outcome."
-)
 SPOOL_FILE: Final = Family("llmbench_spool_file_bytes", "gauge", "What the spool and its log take on the disk.")
 SPOOL_USED: Final = Family("llmbench_spool_used_bytes", "gauge", "What the spool's rows take of its cap.")
 SPOOL_CAP: Final = Family("llmbench_spool_cap_bytes", "gauge", "What the spool's rows may take.")

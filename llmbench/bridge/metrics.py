@@ -174,7 +174,6 @@ class _SpoolMetrics:
                 "waiting": families.SPOOL_WAITING,
                 "delivered": families.SPOOL_KEPT,
                 "in_flight": families.SPOOL_IN_FLIGHT,
-                "interrupted": families.SPOOL_INTERRUPTED,
                 "file_bytes": families.SPOOL_FILE,
                 "used_bytes": families.SPOOL_USED,
                 "cap_bytes": families.SPOOL_CAP,

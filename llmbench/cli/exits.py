@@ -16,6 +16,8 @@ class ExitCode(IntEnum):
     UNREACHABLE = 3
     """Something needed can't be reached: a store that does not answer, a port that is taken, an output that can't be
     written."""
+    SPOOL = 4
+    """The spool can't be trusted: a write to its file failed. The next start checks it."""
     BUG = 70
 
 

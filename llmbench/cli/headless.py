@@ -5,18 +5,21 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+
+import anyio
 
 from llmbench import __version__
 from llmbench.actors.due import ModelClock, due_at, stalest_first
 from llmbench.actors.leasing import Sharing
 from llmbench.actors.plans import Batch, Plan, Rotation
-from llmbench.actors.supervisor import Supervisor
+from llmbench.actors.supervisor import Buffer, Supervisor
+from llmbench.cli.beginning import Past, first_runs
 from llmbench.cli.configuration import counted
-from llmbench.cli.context import load_config, open_store, store_errors
+from llmbench.cli.context import load_config, make_store, store_errors
 from llmbench.cli.engine import (
-    STORE_PATIENCE_SECONDS,
     choose_providers,
     environment,
     make_lane,
@@ -27,11 +30,15 @@ from llmbench.cli.engine import (
     working_lanes,
 )
 from llmbench.cli.exits import CommandError, ExitCode
+from llmbench.cli.remembered import Catalogue, Outdated
 from llmbench.cli.selection import Runs, Selection
+from llmbench.cli.spooled import desk_of, left_over, open_spool
+from llmbench.cli.waiting import reach
 from llmbench.config import Config, ResolvedProvider
 from llmbench.logs import logging_to
 from llmbench.naming import Key, key_of
-from llmbench.stores.base import Store, StoreError
+from llmbench.stores.base import Store, StoreError, StoreUnusable
+from llmbench.stores.spool import Spool
 
 logger = logging.getLogger("llmbench.engine")
 
@@ -43,6 +50,9 @@ there is nothing to measure: the catalogue has no enabled model of {providers}
 _NAMED_AT_MOST = 10
 
 Refresh = Callable[[], Awaitable[None]]
+
+DELIVERY_PATIENCE_SECONDS = 10.0
+"""How long what ends by itself waits for a store that takes nothing; the rest stays in the spool."""
 
 
 def run(options: argparse.Namespace) -> int:
@@ -60,14 +70,16 @@ async def _measure(
 ) -> int:
     lanes = [make_lane(settings, env) for settings in providers]
     working = working_lanes(lanes)
-    # What ends by itself does not wait for a store that may never come: whoever started it will do so again.
-    async with open_store(config, wait=not options.once) as store:
+    async with open_spool(config) as spool, closing(make_store(config, env)) as store:
         with store_errors():
-            selection = Selection(config, store, providers)
-            runs = await selection.read()
+            reached = await reach(store)
+            selection = Selection(config, Catalogue(config, store).enabled, providers)
+            # What ends by itself does not wait for a store that may never come: whoever started it will do so again.
+            runs, reached = await first_runs(selection, store, reached=reached, wait=not options.once)
             sharing = _sharing(config, store)
-            past = await _past(store, sharing)
-            await _warn_of_unreadable(store)
+            past = await Past(store, spool, sharing).read(reached=reached)
+            if reached:
+                await _warn_of_unreadable(store)
         if not runs:
             names = ", ".join(settings.name for settings in providers)
             raise CommandError("\n".join(selection.left_out) or _HOW_TO_FILL.format(providers=names))
@@ -79,19 +91,36 @@ async def _measure(
             store,
             runner_of(config, env),
             grace_seconds=config.schedule.grace_seconds,
-            refresh=_refresher(selection, plan),
-            store_patience=STORE_PATIENCE_SECONDS if options.once else None,
+            refresh=_refresher(selection, plan, worklist=config.store.kind == "http"),
             sharing=sharing,
+            buffer=Buffer(
+                spool=spool, store_open=reached, patience=DELIVERY_PATIENCE_SECONDS if options.once else None
+            ),
         )
+        supervisor.accompany(desk_of(config, spool, supervisor))
+        if config.server.listen is not None:
+            from llmbench.cli.http_side import http_side  # which takes a while, and most engines have none
+
+            for companion in http_side(config, env, store, spool, supervisor):
+                supervisor.accompany(companion)
         _announce(store, runs, providers, plan)
         if sharing.leases.shared:
             logger.info(
                 "runner %s shares the models with those of %s", config.runner.id, sharing.region or "all regions"
             )
         _first, second = await run_until_signal(supervisor, logger.info)
-    if second is not None:
-        return 128 + second
-    return _verdict(supervisor, plan)
+        code = await _verdict(supervisor, plan, spool)
+    return 128 + second if second is not None and code != ExitCode.SPOOL else code
+
+
+@asynccontextmanager
+async def closing(store: Store) -> AsyncIterator[Store]:
+    """Close the store at the end, whether it was opened or not."""
+    try:
+        yield store
+    finally:
+        with anyio.CancelScope(shield=True):
+            await store.close()
 
 
 async def _warn_of_unreadable(store: Store) -> None:
@@ -110,14 +139,6 @@ def _plan(config: Config, runs: Runs, clocks: dict[Key, ModelClock], options: ar
     return Batch([by_key[key] for key in stalest_first(due, clocks)], "scheduled", limit=options.limit)
 
 
-async def _past(store: Store, sharing: Sharing) -> dict[Key, ModelClock]:
-    """Return what is known of each model's past: of its past in this region, if that alone counts."""
-    if sharing.region and sharing.leases.shared:
-        successes = await sharing.leases.successes(sharing.region)
-        return {(key.provider, key.model_id): ModelClock(last_success=at) for key, at in successes.items()}
-    return {key_of(past): ModelClock.from_history(past) for past in await store.history()}
-
-
 def _sharing(config: Config, store: Store) -> Sharing:
     schedule, runner = config.schedule, config.runner
     return Sharing(
@@ -128,14 +149,21 @@ def _sharing(config: Config, store: Store) -> Sharing:
     )
 
 
-def _refresher(selection: Selection, plan: Plan) -> Refresh | None:
-    """Return what takes over changes of the catalogue while the engine runs."""
+def _refresher(selection: Selection, plan: Plan, *, worklist: bool) -> Refresh | None:
+    """Return what takes over changes of the catalogue while the engine runs.
+
+    What a ``worklist`` told is not gone by once it is too old, or whoever gives it refuses us.
+    """
     if not isinstance(plan, Rotation):
         return None
+    over: tuple[type[StoreError], ...] = (Outdated, StoreUnusable) if worklist else ()
 
     async def refresh() -> None:
         try:
             plan.replace_models(await selection.read())
+        except over as error:
+            plan.replace_models([])
+            logger.error("nothing is measured until the worklist can be read again: %s", error)  # noqa: TRY400
         except StoreError as error:
             logger.error("the catalogue could not be read again, the old one stays: %s", error)  # noqa: TRY400
 
@@ -151,18 +179,30 @@ def _announce(store: Store, runs: Runs, providers: list[ResolvedProvider], plan:
         logger.info("%s of %s (%s)", counted(len(runs), "model"), counted(len(providers), "provider"), names)
 
 
-def _verdict(supervisor: Supervisor, plan: Plan) -> ExitCode:
+async def _verdict(supervisor: Supervisor, plan: Plan, spool: Spool) -> ExitCode:
     """Say how it ended, and return the exit code for it."""
     for name, lane in supervisor.lanes.items():
         if lane.down is not None:
             logger.error("%s ended down: %s", name, lane.down)
-    sink = supervisor.sink
+    sink, delivery = supervisor.sink, supervisor.delivery
+    assert delivery is not None, "the engine has a spool"
     if isinstance(plan, Batch):
         for provider, (count, reason) in plan.given_up.items():
             logger.error("%s: %d runs were not made: %s", provider, count, reason)
         if plan.elsewhere:
             logger.info("%d models were left to other runners", plan.elsewhere)
-    logger.info("ended: %d outcomes stored, %d refused, %d not stored", sink.stored, sink.refused, sink.waiting)
-    healthy = not (supervisor.anything_down or sink.refused or sink.waiting)
+    if supervisor.spool_failure is not None:
+        logger.error("ended, since what is measured can't be recorded: %s", supervisor.spool_failure)
+        return ExitCode.SPOOL
+    told = await left_over(spool)
+    lost = sink.refused + sink.waiting
+    logger.info(
+        "ended: %d outcomes recorded, %d stored, %d wait in the spool, %d lost",
+        sink.recorded,
+        delivery.stored,
+        told.waiting,
+        lost,
+    )
+    healthy = not (supervisor.anything_down or lost or told.needs_somebody or delivery.status != "ok")
     complete = not (isinstance(plan, Batch) and plan.given_up)
     return ExitCode.OK if healthy and complete else ExitCode.UNHEALTHY

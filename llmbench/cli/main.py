@@ -26,6 +26,7 @@ _MODULES = {
     "store": "llmbench.cli.store_copy",
     "ingest": "llmbench.cli.ingest",
     "keys": "llmbench.cli.keys",
+    "spool": "llmbench.cli.spool",
     "config": "llmbench.cli.configuration",
     "doctor": "llmbench.cli.doctor",
     "calibrate": "llmbench.cli.calibrate",

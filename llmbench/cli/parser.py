@@ -6,20 +6,33 @@ import argparse
 import difflib
 import re
 import sys
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from llmbench import __version__
 from llmbench.cli import output
-from llmbench.cli.address_arguments import address, port
+from llmbench.cli.arguments import (
+    address,
+    counted_by,
+    duration,
+    key_id,
+    model_ref,
+    names,
+    outcome_id,
+    path,
+    place,
+    port,
+    runner_id,
+    scopes,
+    state,
+    up_to,
+)
 from llmbench.cli.exits import ExitCode
-from llmbench.cli.key_arguments import key_id, runner_id, scopes
 
 EXIT_CODES = """\
 exit codes: 0 all well; 1 something failed or is down; 2 wrong usage or
-configuration; 3 something needed can't be reached; 70 a bug in llmbench;
-128+n ended by signal n"""
+configuration; 3 something needed can't be reached; 4 the spool can't be
+trusted; 70 a bug in llmbench; 128+n ended by signal n"""
 
 _COLUMNS = """\
 Times are local time. The outcome of a failed run is the kind of its error. The
@@ -82,65 +95,9 @@ def _nearest(message: str, words: Sequence[str]) -> str:
     return f" (did you mean {found[0]!r}?)" if found else ""
 
 
-def up_to(most: int) -> Callable[[str], int]:
-    """Return a parser of whole numbers from 1 to ``most``."""
-
-    def parse(text: str) -> int:
-        value = int(text) if re.fullmatch(r"[0-9]{1,9}", text) else 0
-        if not 1 <= value <= most:
-            raise argparse.ArgumentTypeError(f"{text!r} must be a whole number from 1 to {most}")
-        return value
-
-    return parse
-
-
 _MOST_RUNS = 100_000
 _MOST_STREAMS = 4096
 _MOST_OUTCOMES = 1_000_000
-
-
-def counted_by(text: str) -> str:
-    """Parse what failures are counted by."""
-    if text not in ("provider", "model", "kind", "fingerprint"):
-        raise argparse.ArgumentTypeError(f"{text!r} must be provider, model, kind or fingerprint")
-    return text
-
-
-def path(text: str) -> Path:
-    """Parse a path."""
-    if not text.strip():
-        raise argparse.ArgumentTypeError("the path is empty: name a file")
-    return Path(text)
-
-
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-
-
-def duration(text: str) -> int:
-    """Parse a duration such as ``90s``, ``24h`` or ``7d``; seconds are returned."""
-    if not (found := re.fullmatch(r"0*([1-9][0-9]*)([smhd])", text)):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a duration: write a number and s, m, h or d, such as 24h")
-    if len(found[1]) > 9:
-        raise argparse.ArgumentTypeError(f"{text[:40]!r} is too long: give 999999999d at most")
-    return int(found[1]) * _UNITS[found[2]]
-
-
-def names(text: str) -> list[str]:
-    """Parse a comma-separated list."""
-    found = [name.strip() for name in text.split(",") if name.strip()]
-    if not found:
-        raise argparse.ArgumentTypeError("the list is empty: separate names by commas")
-    return found
-
-
-def model_ref(text: str) -> tuple[str, str]:
-    """Parse ``provider/model_id``; the id may hold slashes and colons."""
-    provider, slash, model_id = text.partition("/")
-    if not slash or not provider or not model_id.strip():
-        raise argparse.ArgumentTypeError(
-            f"{text!r} names no model: write provider/model_id, such as openai/gpt-4o-mini"
-        )
-    return provider, model_id
 
 
 def _config(parser: argparse._ActionsContainer, default: Any = argparse.SUPPRESS) -> None:
@@ -179,6 +136,7 @@ def build() -> Parser:
     _store(commands)
     _ingest(commands)
     _keys(commands)
+    _spool(commands)
     _configuration(commands)
     doctor = _add(commands, "doctor", "check the configuration, the credentials, the store and this machine")
     _json(doctor)
@@ -277,21 +235,6 @@ def _results(commands: Any) -> None:
     _config(results)
 
 
-def place(text: str) -> Path | str:
-    """Parse the place of a store: the path of an SQLite file, or the name of a variable, of which a str is made."""
-    kind, colon, name = text.partition(":")
-    if colon and kind == "env":
-        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
-            raise argparse.ArgumentTypeError(f"{text!r} names no environment variable: write env:MONGODB_URI")
-        return name
-    if "://" in text:
-        raise argparse.ArgumentTypeError(
-            "a URI may hold a password, which other users could see here: put it into an environment variable and "
-            "write env:MONGODB_URI"
-        )
-    return path(text)
-
-
 def _store(commands: Any) -> None:
     store = _add(commands, "store", "move what is stored to another store")
     actions = store.add_subparsers(title="actions", metavar="ACTION", dest="action", required=True)
@@ -327,6 +270,36 @@ def _keys(commands: Any) -> None:
     _json(listing)
     revoke = _add(actions, "revoke", "let a key in no more, from now on")
     revoke.add_argument("key", type=key_id, metavar="KEY_ID", help="its id, as keys list shows it")
+    for action in (new, listing, revoke):
+        _config(action)
+
+
+def _spool(commands: Any) -> None:
+    spool = _add(commands, "spool", "look after outcomes that are recorded and wait for the store")
+    actions = spool.add_subparsers(title="actions", metavar="ACTION", dest="action", required=True)
+    status = _add(actions, "status", "tell how much waits and how full it is; exit code 1 if a person is needed")
+    _json(status)
+    listing = _add(actions, "list", "list outcomes, with what the store said of them")
+    listing.add_argument("--limit", type=up_to(_MOST_OUTCOMES), metavar="N", dest="most", help="the first N only")
+    _json(listing)
+    export = _add(actions, "export", "write outcomes as JSON lines, just as they were recorded")
+    export.add_argument("--output", type=path, metavar="FILE", help="into this new file, for its owner alone")
+    export.add_argument("--force", action="store_true", help="replace the file")
+    for action in (listing, export):
+        action.add_argument(
+            "--state",
+            type=state,
+            default="quarantined",
+            metavar="STATE",
+            help="waiting, quarantined or delivered (default quarantined)",
+        )
+    retry = _add(actions, "retry", "let quarantined outcomes be sent again")
+    retry.add_argument("ids", type=outcome_id, nargs="*", metavar="ID", help="as list shows them")
+    retry.add_argument("--all", action="store_true", help="all that are in quarantine")
+    discard = _add(actions, "discard", "delete quarantined outcomes for good; they are written out before that")
+    discard.add_argument("ids", type=outcome_id, nargs="+", metavar="ID", help="as list shows them")
+    discard.add_argument("--yes", action="store_true", help="do delete them")
+    _add(actions, "acknowledge", "say that you know of the damage; what was moved aside stays")
     for action in actions.choices.values():
         _config(action)
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 
 from llmbench.catalog import Finding
-from llmbench.cli.context import as_measured, new_model, profile_for, seed_catalogue
+from llmbench.cli.context import as_measured, new_model, profile_for
 from llmbench.cli.models_common import own_findings, sentence
 from llmbench.config import Config, ResolvedProvider
 from llmbench.messages import Model, Profile
 from llmbench.naming import key_of
-from llmbench.stores.base import Store
 
 logger = logging.getLogger("llmbench.engine")
 
@@ -21,16 +20,21 @@ Runs = list[tuple[Model, Profile]]
 class Selection:
     """Reads what to measure, time and again. A row that can't be measured is left out and told of, once."""
 
-    def __init__(self, config: Config, store: Store, providers: Iterable[ResolvedProvider]) -> None:
+    def __init__(
+        self,
+        config: Config,
+        enabled: Callable[[], Awaitable[list[Model]]],
+        providers: Iterable[ResolvedProvider],
+    ) -> None:
         self._config = config
-        self._store = store
+        self._enabled = enabled
         self._wanted = {settings.name for settings in providers}
         self._told: set[str] = set()
         self.left_out: list[str] = []
         """A sentence for each model that was left out when the catalogue was last read."""
 
     async def read(self) -> Runs:
-        enabled = [as_measured(model) for model in await seed_catalogue(self._config, self._store)]
+        enabled = [as_measured(model) for model in await self._enabled()]
         chosen = [model for model in self._narrowed(enabled) if model.provider in self._wanted]
         return [(model, profile_for(self._config, model)) for model in self._measurable(chosen)]
 

@@ -1,4 +1,4 @@
-"""Waiting for a store that is away when the engine starts, as a running engine waits for it."""
+"""Waiting for a store that is away."""
 
 from __future__ import annotations
 
@@ -12,25 +12,29 @@ logger = logging.getLogger("llmbench.engine")
 
 _FIRST = 0.5
 _LONGEST = 10.0
-"""Shorter than the sink's: until the store is there, nothing is measured."""
+"""Shorter than the delivery's: until the store is there, whoever waits for it does nothing."""
 
 
 async def open_patiently(store: Store) -> None:
     """Open the store, however long it takes to answer; say so if that is not at once. Raises `StoreUnusable`."""
     delay = _FIRST
     waited = False
-    while True:
-        try:
-            await store.open()
-        except StoreUnusable:
-            raise
-        except StoreError as error:
-            if not waited:
-                logger.error("waiting for the store: %s", error)  # noqa: TRY400  the sentence is all there is to it
-            waited = True
-            await anyio.sleep(delay)
-            delay = min(_LONGEST, delay * 2)
-        else:
-            break
+    while not await reach(store, quiet=waited):
+        waited = True
+        await anyio.sleep(delay)
+        delay = min(_LONGEST, delay * 2)
     if waited:
         logger.info("the store answers: %s", store.description)
+
+
+async def reach(store: Store, *, quiet: bool = False) -> bool:
+    """Open the store and say whether it answered. Raises `StoreUnusable`."""
+    try:
+        await store.open()
+    except StoreUnusable:
+        raise
+    except StoreError as error:
+        if not quiet:
+            logger.error("the store does not answer: %s", error)  # noqa: TRY400  the sentence is all there is to it
+        return False
+    return True

@@ -11,27 +11,27 @@ import sqlite3
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import anyio
 import anyio.to_thread
 import msgspec
 
 from llmbench.clock import Clock, SystemClock
-from llmbench.error_text import clean
-from llmbench.messages import Envelope
+from llmbench.messages import Envelope, Failure
+from llmbench.stores import spool_history
 from llmbench.stores import spool_rows as rows
 from llmbench.stores import spool_salvage as salvage
-from llmbench.stores.base import StoreError
+from llmbench.stores.base import ModelHistory, StoreError, Verdict
+from llmbench.stores.canonical import UnstorableError
 from llmbench.stores.spool_lock import SpoolInUse, SpoolLock, prepare_folder
-from llmbench.stores.spool_rows import Attempt, Kept, RecordStatus, State, Waiting
+from llmbench.stores.spool_rows import Kept, RecordStatus, State, Waiting
 from llmbench.stores.spool_salvage import Damage
 from llmbench.stores.spool_schema import SpoolFailed, SpoolFull, refusal
 from llmbench.stores.spool_writer import Job, Level, Limits, Writer
 from llmbench.stores.sqlite_outcomes import microseconds
 
 __all__ = [
-    "Attempt",
     "Damage",
     "Kept",
     "Level",
@@ -54,9 +54,9 @@ _PAGE = 100
 class SpoolCounts(msgspec.Struct, frozen=True, kw_only=True):
     """How full the spool is. ``waiting`` outcomes are its depth; ``oldest`` is when the first of them was recorded.
 
-    ``delivered`` ones are kept for audit. ``in_flight`` attempts were begun by this process, ``interrupted`` ones by
-    an earlier one. ``file_bytes`` is what the file and its log take on the disk, ``used_bytes`` what counts for the
-    cap. ``damages`` are those that nobody has acknowledged.
+    ``delivered`` ones are kept for audit. ``in_flight`` attempts were begun and have no outcome yet. ``file_bytes`` is
+    what the file and its log take on the disk, ``used_bytes`` what counts for the cap. ``damages`` are those that
+    nobody has acknowledged.
     """
 
     waiting: int
@@ -64,7 +64,6 @@ class SpoolCounts(msgspec.Struct, frozen=True, kw_only=True):
     quarantined: dict[str, int]
     oldest: datetime | None
     in_flight: int
-    interrupted: int
     file_bytes: int
     used_bytes: int
     cap_bytes: int
@@ -88,20 +87,27 @@ class Spool:
         self._lock: SpoolLock | None = None
         self._writer: Writer | None = None
         self._damages: list[Damage] = []
+        self._news = asyncio.Event()
+        self.recorded = 0
+        """How many outcomes became due since this object was made: new ones, interrupted ones, released ones."""
 
-    async def open(self) -> list[Attempt]:
-        """Take the lock, check the file, mend it if need be, and return the attempts that were interrupted.
+    async def open(self) -> list[Failure]:
+        """Take the lock, check the file, mend it if need be, and record the attempts that were interrupted.
 
-        They are returned again at every start until each has an outcome, or is withdrawn. Look at `damages` then.
-        Raises `SpoolInUse`, `StoreUnusable` for a place or a file that can't be used, and `StoreError` for what may
-        pass, such as a full disk.
+        Their failures are returned; they are durable, and wait. Look at `damages` then. Raises `SpoolInUse`,
+        `StoreUnusable` for a place or a file that can't be used, and `StoreError` for what may pass, such as a full
+        disk.
         """
         if self._writer is not None:
             raise StoreError(f"{self.description} is open already")
         path = self._folder / salvage.SPOOL
         try:
             self._writer = await anyio.to_thread.run_sync(self._start, asyncio.get_running_loop())
-            return await self._call(rows.interrupted)
+            self._writer.ended.add_done_callback(lambda _: self._wake())
+            return await self._call(
+                lambda connection: rows.interrupted(connection, self._now()),
+                noted=lambda found: self._now_due(len(found)),
+            )
         except (sqlite3.Error, OSError) as error:
             await self.close()
             raise refusal(path, error) from error
@@ -156,33 +162,73 @@ class Spool:
         await anyio.to_thread.run_sync(salvage.acknowledge, self._folder)
         self._damages = []
 
-    def opened(self, outcome_id: str, provider: str, model_id: str, at: datetime) -> None:
-        """Note that an attempt begins, without waiting for it: it is committed with the next rows.
+    def opened(self, envelope: Envelope) -> None:
+        """Note that an attempt begins, by the failure that it becomes if this process ends before it does.
 
-        Not kept if there is no room; then a crash leaves no trace of this attempt.
+        It is not waited for, and committed with the next rows. Not kept if there is no room, or if it can't be stored;
+        then a crash leaves no trace of this attempt.
         """
-        attempt = Attempt(
-            outcome_id=_sound(outcome_id), provider=clean(provider), model_id=clean(model_id), opened_at=at
-        )
-        self._open().submit(Job(lambda connection: rows.opened(connection, attempt), row=True))
+        if not isinstance(envelope.outcome, Failure):
+            raise TypeError(f"an attempt is opened with a Failure, not with a {type(envelope.outcome).__name__}")
+        self._open().submit(Job(lambda connection: rows.opened(connection, envelope), row=True))
 
     def withdrawn(self, *ids: str) -> None:
-        """Note, without waiting for it, that there will be no outcome of these attempts: they never started.
-
-        Also for interrupted ones that were told to whoever needs to know.
-        """
+        """Note, without waiting for it, that there will be no outcome of these attempts: they never started."""
         sound = _all_sound(ids)
         self._open().submit(Job(lambda connection: rows.withdraw(connection, sound), row=True))
 
-    async def record(self, envelope: Envelope) -> RecordStatus:
-        """Keep an outcome; it is durable when this returns.
+    async def put(self, items: Sequence[Envelope]) -> list[Verdict]:
+        """Keep outcomes, and with that end their attempts; one verdict for each, in order.
 
-        ``duplicate``: it was here already. ``conflict``: its id was here with other content; that stays as it is, and
-        this one is kept in quarantine. Raises `SpoolFull` (nothing was kept; try again later) and `UnstorableError`.
+        ``stored``: it is durable. ``duplicate``: it was already. ``conflict``: its id is here with other content, which
+        stays as it is; this one is kept in quarantine. ``rejected``: it has no JSON form. ``unknown``: there is no
+        room for it, and nothing of it was kept. Raises `SpoolFull` if there is room for none.
         """
-        return await self._call(
-            lambda connection: rows.record(connection, envelope, self._now()), row=True, takes_room=True
+        futures = [self._future() for _ in items]
+        self._open().submit(*(self._record(*each) for each in zip(items, futures, strict=True)))
+        found = await asyncio.gather(*futures, return_exceptions=True)
+        for one in found:
+            if isinstance(one, BaseException) and not isinstance(one, SpoolFull | UnstorableError):
+                raise one
+        if found and isinstance(found[0], SpoolFull) and all(isinstance(one, SpoolFull) for one in found):
+            raise found[0]
+        return [_verdict(item.outcome.id, one) for item, one in zip(items, found, strict=True)]
+
+    def _record(self, envelope: Envelope, future: asyncio.Future[Any]) -> Job:
+        return Job(
+            lambda connection: rows.record(connection, envelope, self._now()),
+            future,
+            row=True,
+            takes_room=True,
+            noted=lambda status: self._now_due(status == "recorded"),
         )
+
+    async def more_than(self, seen: int) -> None:
+        """Return once `recorded` is greater.
+
+        Raises `SpoolFailed` if the spool fails meanwhile, and `StoreError` if it is closed.
+        """
+        while self.recorded <= seen:
+            failure = self._open().failure
+            if failure is not None:
+                raise SpoolFailed(failure)
+            await self._news.wait()
+
+    def _now_due(self, count: int) -> None:
+        if count:
+            self.recorded += count
+            self._wake()
+
+    def _wake(self) -> None:
+        self._news.set()
+        self._news = asyncio.Event()
+
+    async def history(self) -> list[ModelHistory]:
+        """Return what is remembered of every model that was recorded here, also of outcomes that are gone by now.
+
+        The rules are those of every store's histories; of failures in a row no more than 32 are counted.
+        """
+        return await self._call(lambda connection: spool_history.histories(connection, self._clock.now()))
 
     async def peek(self, limit: int, now: datetime) -> list[Waiting]:
         """Return at most so many outcomes (2 to 1,000) that are due for delivery, in the order they were recorded.
@@ -221,18 +267,36 @@ class Spool:
     async def release_quarantined(self, ids: Sequence[str]) -> int:
         """Let these be delivered after all, at once; return how many. Conflicting ones are never released."""
         sound = _all_sound(ids)
-        return await self._call(lambda connection: rows.release(connection, sound, self._now()))
+        return await self._call(lambda connection: rows.release(connection, sound, self._now()), noted=self._now_due)
+
+    async def release_all(self) -> int:
+        """Do as `release_quarantined` with all that is in quarantine now, some at a time; return how many."""
+        released, after = 0, 0
+        while page := await self.page("quarantined", after, _PAGE):
+            released += await self.release_quarantined([kept.id for kept in page if not kept.conflicting])
+            after = page[-1].seq
+        return released
 
     async def export(self, state: State) -> AsyncIterator[Kept]:
         """Yield the rows of a state in the order they were recorded, as they are; others may come and go meanwhile."""
         after = 0
-        while page := await self._page(state, after):
+        while page := await self.page(state, after, _PAGE):
             for kept in page:
                 yield kept
             after = page[-1].seq
 
-    async def _page(self, state: State, after: int) -> list[Kept]:
-        return await self._call(lambda connection: rows.page(connection, state, after, _PAGE))
+    async def page(self, state: State, after: int, limit: int) -> list[Kept]:
+        """Return at most so many rows of a state as they are, from the one after this ``seq`` on."""
+        return await self._call(lambda connection: rows.page(connection, state, after, limit))
+
+    async def quarantined(self, ids: Sequence[str]) -> list[Kept]:
+        """Return what is in quarantine under these ids, conflicting ones, too."""
+        sound = _all_sound(ids)
+        return await self._call(lambda connection: rows.quarantined(connection, sound))
+
+    async def discard(self, seqs: Sequence[int]) -> int:
+        """Delete rows of the quarantine for good, because a person says so; return how many there were."""
+        return await self._call(lambda connection: rows.discard(connection, seqs))
 
     async def counts(self) -> SpoolCounts:
         """Count what is here."""
@@ -258,10 +322,23 @@ class Spool:
             raise StoreError(f"{self.description} is not open; open it first")
         return self._writer
 
-    async def _call(self, work: Callable[[sqlite3.Connection], T], *, row: bool = False, takes_room: bool = False) -> T:
-        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._open().submit(Job(work, future, row, takes_room))
+    def _future(self) -> asyncio.Future[Any]:
+        return asyncio.get_running_loop().create_future()
+
+    async def _call(self, work: Callable[[sqlite3.Connection], T], *, noted: Callable[[T], None] | None = None) -> T:
+        future: asyncio.Future[T] = self._future()
+        self._open().submit(Job(work, future, noted=noted))
         return await future
+
+
+def _verdict(outcome_id: str, answer: object) -> Verdict:
+    if isinstance(answer, SpoolFull):
+        return Verdict(outcome_id, "unknown", str(answer))
+    if isinstance(answer, UnstorableError):
+        return Verdict(outcome_id, "rejected", str(answer))
+    if answer == "conflict":
+        return Verdict(outcome_id, "conflict", f"{outcome_id!r} is in the spool with other content, which was kept")
+    return Verdict(outcome_id, "stored" if answer == "recorded" else "duplicate")
 
 
 def _sound(outcome_id: str) -> str:

@@ -28,6 +28,7 @@ _IN_USER_SPACE = (
 NETWORK_FILESYSTEMS = frozenset((*_IN_THE_KERNEL, *(f"fuse.{name}" for name in _IN_USER_SPACE)))
 """Types, as the kernel names them, of which locks or syncs may not mean what they say."""
 
+_NAME = "spool.lock"
 _MOUNTS = Path("/proc/self/mountinfo")
 _LINE = "pid {pid:010d}\ncommitted {committed:020d}\n"
 _PATTERN = re.compile(rb"pid (\d{10})\ncommitted (\d{20})\n")
@@ -95,7 +96,7 @@ class SpoolLock:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._path = folder / "spool.lock"
+        self._path = folder / _NAME
         self._descriptor: int | None = None
         self.committed = 0
         """The highest ``seq`` that was told to be durable, as far as the file knows."""
@@ -137,3 +138,15 @@ def _read(descriptor: int) -> tuple[int | None, int]:
     """Return the process id and the last durable ``seq``; None and 0 for a file that is new or was cut by a crash."""
     match = _PATTERN.fullmatch(os.pread(descriptor, _LENGTH, 0))
     return (None, 0) if match is None else (int(match[1]), int(match[2]))
+
+
+def committed(folder: Path) -> int:
+    """Return up to which ``seq`` the spool in a folder was told to be durable; 0 if there is none. Nothing is made."""
+    try:
+        descriptor = os.open(folder / _NAME, os.O_RDONLY | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return 0
+    try:
+        return _read(descriptor)[1]
+    finally:
+        os.close(descriptor)

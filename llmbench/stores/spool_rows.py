@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, Literal
 
@@ -12,7 +12,9 @@ import msgspec
 
 from llmbench.error_text import clean
 from llmbench.messages import Envelope, Failure, Sample
+from llmbench.stores import spool_history
 from llmbench.stores.canonical import canonical_json
+from llmbench.stores.spool_schema import without_cap
 from llmbench.stores.sqlite_outcomes import microseconds, time_of
 
 BODY_VERSION = 1
@@ -68,15 +70,6 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
     body: bytes
 
 
-class Attempt(msgspec.Struct, frozen=True, kw_only=True):
-    """An attempt that was begun, and of which no outcome was recorded."""
-
-    outcome_id: str
-    provider: str
-    model_id: str
-    opened_at: datetime
-
-
 def encode(envelope: Envelope) -> bytes:
     """Return the body of an envelope. Raises `UnstorableError`."""
     kind = "failure" if isinstance(envelope.outcome, Failure) else "sample"
@@ -104,30 +97,41 @@ def record(connection: sqlite3.Connection, envelope: Envelope, now: int) -> Reco
     found = connection.execute("SELECT digest FROM outcomes WHERE id = ? AND conflicting = 0", (outcome_id,)).fetchone()
     if found is None:
         _insert(connection, outcome_id, digest, body, now)
+        spool_history.note(connection, envelope.outcome, time_of(now))
         return "recorded"
     if found[0] == digest:
         return "duplicate"
-    _insert(connection, outcome_id, digest, body, now, conflicting=True)
+    _insert(connection, outcome_id, digest, body, now, reason="conflict")
     return "conflict"
 
 
 def _insert(
-    connection: sqlite3.Connection, outcome_id: str, digest: bytes, body: bytes, now: int, *, conflicting: bool = False
-) -> None:
-    state, reason = ("quarantined", "conflict") if conflicting else ("waiting", None)
-    connection.execute(
+    connection: sqlite3.Connection,
+    outcome_id: str,
+    digest: bytes,
+    body: bytes,
+    now: int,
+    *,
+    reason: str | None = None,
+    error: str | None = None,
+) -> bool:
+    """Add a row, in quarantine if there is a reason; say whether it was not there already."""
+    state = "waiting" if reason is None else "quarantined"
+    added = connection.execute(
         "INSERT OR IGNORE INTO outcomes"
-        " (id, conflicting, state, since, reason, recorded_at, body_version, digest, body)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (outcome_id, conflicting, state, now, reason, now, BODY_VERSION, digest, body),
+        " (id, conflicting, state, since, reason, error, recorded_at, body_version, digest, body)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (outcome_id, reason == "conflict", state, now, reason, error, now, BODY_VERSION, digest, body),
     )
+    return added.rowcount == 1
 
 
-def opened(connection: sqlite3.Connection, attempt: Attempt) -> None:
-    """Note that an attempt was begun."""
+def opened(connection: sqlite3.Connection, envelope: Envelope) -> None:
+    """Note that an attempt was begun, and what it becomes if it is interrupted. Raises `UnstorableError`."""
+    body, failed = encode(envelope), envelope.outcome
     connection.execute(
-        "INSERT OR REPLACE INTO attempts (id, provider, model_id, opened_at) VALUES (?, ?, ?, ?)",
-        (attempt.outcome_id, attempt.provider, attempt.model_id, max(0, microseconds(attempt.opened_at))),
+        "INSERT OR REPLACE INTO attempts (id, opened_at, digest, body) VALUES (?, ?, ?, ?)",
+        (failed.id, microseconds(failed.run_ts), hashlib.sha256(body).digest(), body),
     )
 
 
@@ -136,14 +140,29 @@ def withdraw(connection: sqlite3.Connection, ids: Sequence[str]) -> None:
     connection.executemany("DELETE FROM attempts WHERE id = ?", [(one,) for one in ids])
 
 
-def interrupted(connection: sqlite3.Connection) -> list[Attempt]:
-    """Return the attempts that an earlier process left open, oldest first, and mark them as such."""
-    connection.execute("UPDATE attempts SET interrupted = 1 WHERE interrupted = 0")
-    rows = connection.execute("SELECT id, provider, model_id, opened_at FROM attempts ORDER BY opened_at, id")
-    return [
-        Attempt(outcome_id=one, provider=provider, model_id=model_id, opened_at=time_of(at))
-        for one, provider, model_id, at in rows
-    ]
+def interrupted(connection: sqlite3.Connection, now: int) -> list[Failure]:
+    """Record the failures of the attempts that an earlier process left open, oldest first, and return them.
+
+    There is always room for them. One that can't be read goes into quarantine.
+    """
+    with without_cap(connection):
+        left = connection.execute("SELECT id, digest, body FROM attempts ORDER BY opened_at, id").fetchall()
+        connection.execute("DELETE FROM attempts")
+        found = [_interrupted(connection, row, now) for row in left]
+    return [one for one in found if one is not None]
+
+
+def _interrupted(connection: sqlite3.Connection, row: tuple[Any, ...], now: int) -> Failure | None:
+    outcome_id, digest, body = row
+    try:
+        failed = decode(body, digest).outcome
+    except Undecodable as trouble:
+        _insert(connection, outcome_id, digest, body, now, reason="undecodable", error=clean(str(trouble)))
+        return None
+    if not _insert(connection, outcome_id, digest, body, now) or not isinstance(failed, Failure):
+        return None
+    spool_history.note(connection, failed, time_of(now))
+    return failed
 
 
 _DUE = "SELECT seq, id, digest, body, recorded_at, tries, error FROM outcomes WHERE seq IN ({places}) ORDER BY seq"
@@ -232,24 +251,37 @@ def tallies(connection: sqlite3.Connection) -> dict[str, Any]:
     reasons = connection.execute(
         "SELECT reason, count(*) FROM outcomes WHERE state = 'quarantined' GROUP BY reason ORDER BY reason"
     ).fetchall()
-    attempts = dict(connection.execute("SELECT interrupted, count(*) FROM attempts GROUP BY interrupted").fetchall())
+    (in_flight,) = connection.execute("SELECT count(*) FROM attempts").fetchone()
     return {
         "waiting": states.get("waiting", 0),
         "delivered": states.get("delivered", 0),
         "quarantined": {reason or "unknown": count for reason, count in reasons},
         "oldest": None if oldest is None else time_of(oldest),
-        "in_flight": attempts.get(0, 0),
-        "interrupted": attempts.get(1, 0),
+        "in_flight": in_flight,
     }
+
+
+_KEPT = "SELECT seq, id, state, conflicting, reason, error, tries, recorded_at, body FROM outcomes"
 
 
 def page(connection: sqlite3.Connection, state: State, after: int, size: int) -> list[Kept]:
     """Return rows of a state in the order of their ``seq``, from the one after this on."""
-    rows: Iterator[tuple[Any, ...]] = connection.execute(
-        "SELECT seq, id, state, conflicting, reason, error, tries, recorded_at, body FROM outcomes"
-        " WHERE state = ? AND seq > ? ORDER BY seq LIMIT ?",
-        (state, after, size),
-    )
+    return _kept(connection.execute(f"{_KEPT} WHERE state = ? AND seq > ? ORDER BY seq LIMIT ?", (state, after, size)))
+
+
+def quarantined(connection: sqlite3.Connection, ids: Sequence[str]) -> list[Kept]:
+    """Return the rows in quarantine that have one of these ids, in the order of the ids."""
+    sql = f"{_KEPT} WHERE id = ? AND state = 'quarantined' ORDER BY seq"
+    return [kept for one in dict.fromkeys(ids) for kept in _kept(connection.execute(sql, (one,)))]
+
+
+def discard(connection: sqlite3.Connection, seqs: Sequence[int]) -> int:
+    """Delete the rows with these ``seq`` that are in quarantine; return how many there were."""
+    sql = "DELETE FROM outcomes WHERE seq = ? AND state = 'quarantined'"
+    return connection.executemany(sql, [(seq,) for seq in seqs]).rowcount
+
+
+def _kept(rows: Iterable[tuple[Any, ...]]) -> list[Kept]:
     return [
         Kept(
             seq=seq,

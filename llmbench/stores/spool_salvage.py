@@ -7,6 +7,7 @@ carried on by the next one.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import sqlite3
@@ -18,6 +19,7 @@ from typing import Any, Literal, get_args
 
 import msgspec
 
+from llmbench.stores import spool_history
 from llmbench.stores.spool_rows import BODY_VERSION, State, Undecodable, decode
 from llmbench.stores.spool_schema import PAGE_SIZE, Damaged, check, connect, create, reading
 from llmbench.stores.sqlite_schema import transaction
@@ -173,6 +175,7 @@ def _sync(folder: Path) -> None:
 
 def _salvage(folder: Path, damage: Damage, committed: int) -> Damage:
     """Copy what can be read of the set that was moved aside into a new spool."""
+    now = damage.found_at
     with _remains(folder / damage.aside) as old, reading(old) as source:
         source.execute("PRAGMA writable_schema = ON")  # or SQLite reads nothing of a file that was cut
         seqs = sorted(_known_seqs(source))
@@ -180,6 +183,7 @@ def _salvage(folder: Path, damage: Damage, committed: int) -> Damage:
         with closing(connect(new, _ANY_SIZE)) as target, transaction(target, "IMMEDIATE"):
             kept = [_copy(source, target, seq) for seq in seqs]
             _copy_attempts(source, target)
+            _copy_history(source, target, now)
         beyond = max(0, committed - _last_seq(source, seqs))
     return msgspec.structs.replace(
         damage,
@@ -281,8 +285,19 @@ def _text(value: Any) -> str | None:
 
 
 def _copy_attempts(source: sqlite3.Connection, target: sqlite3.Connection) -> None:
-    rows = _until_damage(source, "SELECT id, provider, model_id, opened_at FROM attempts")
-    target.executemany(
-        "INSERT OR IGNORE INTO attempts (id, provider, model_id, opened_at) VALUES (?, ?, ?, ?)",
-        [(str(one), str(provider), str(model_id), _whole(at)) for one, provider, model_id, at in rows],
-    )
+    for one, at, digest, body in _until_damage(source, "SELECT id, opened_at, digest, body FROM attempts"):
+        if isinstance(body, bytes):  # what is wrong with it otherwise is found when it is recorded
+            target.execute(
+                "INSERT OR IGNORE INTO attempts (id, opened_at, digest, body) VALUES (?, ?, ?, ?)",
+                (str(one), _whole(at), digest if isinstance(digest, bytes) else b"", body),
+            )
+
+
+def _copy_history(source: sqlite3.Connection, target: sqlite3.Connection, now: datetime) -> None:
+    """Copy what was remembered of the models; if there is nothing to be read, make it anew of the outcomes."""
+    found = _until_damage(source, "SELECT past FROM history")
+    if spool_history.put_back(target, (text for (text,) in found)):
+        return
+    for body, digest in target.execute("SELECT body, digest FROM outcomes WHERE conflicting = 0 ORDER BY seq"):
+        with contextlib.suppress(Undecodable):
+            spool_history.note(target, decode(body, digest).outcome, now)

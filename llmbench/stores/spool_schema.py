@@ -21,13 +21,16 @@ APPLICATION_ID = 0x6C6C6D73
 
 SCHEMA_VERSION = 1
 PAGE_SIZE = 4096
+_ANY_PAGES = 2**30
 
 _SOUND_OUTCOME = """typeof(id) = 'text' AND conflicting IN (0, 1)
         AND state IN ('waiting', 'delivered', 'quarantined')
         AND typeof(since) = 'integer' AND typeof(tries) = 'integer' AND typeof(next_try) = 'integer'
         AND typeof(recorded_at) = 'integer' AND recorded_at BETWEEN 0 AND 253402300799999999
         AND typeof(digest) = 'blob' AND typeof(body) = 'blob'"""
-_SOUND_ATTEMPT = "typeof(opened_at) = 'integer' AND opened_at BETWEEN 0 AND 253402300799999999"
+_SOUND_ATTEMPT = """typeof(id) = 'text' AND typeof(opened_at) = 'integer'
+        AND typeof(digest) = 'blob' AND typeof(body) = 'blob'"""
+_SOUND_HISTORY = "typeof(past) = 'text'"
 # Said twice, in the schema and by `check`: SQLite does not check constraints of a file that it may only read.
 
 _SCHEMA = f"""
@@ -56,14 +59,23 @@ CREATE INDEX outcomes_by_state ON outcomes (state, seq, next_try);
 CREATE INDEX outcomes_delivered ON outcomes (since) WHERE state = 'delivered';
 CREATE INDEX outcomes_quarantined ON outcomes (reason) WHERE state = 'quarantined';
 
--- Attempts that were begun and have no outcome yet. Of an earlier process: they were interrupted.
+-- Attempts that were begun and have no outcome yet. The body is the failure that each of them becomes if this process
+-- ends before they do.
 CREATE TABLE attempts (
     id TEXT NOT NULL PRIMARY KEY,
+    opened_at INTEGER NOT NULL,
+    digest BLOB NOT NULL,
+    body BLOB NOT NULL,
+    CHECK ({_SOUND_ATTEMPT})
+);
+
+-- What is remembered of each model, as JSON. Names in lower case: two spellings of a model are one model.
+CREATE TABLE history (
     provider TEXT NOT NULL,
     model_id TEXT NOT NULL,
-    opened_at INTEGER NOT NULL,
-    interrupted INTEGER NOT NULL DEFAULT 0,
-    CHECK ({_SOUND_ATTEMPT})
+    past TEXT NOT NULL,
+    PRIMARY KEY (provider, model_id),
+    CHECK ({_SOUND_HISTORY})
 ) WITHOUT ROWID;
 """
 
@@ -121,6 +133,17 @@ def connect(path: Path, cap_bytes: int) -> sqlite3.Connection:
 
 
 @contextmanager
+def without_cap(connection: sqlite3.Connection) -> Iterator[None]:
+    """Let the file grow beyond its cap meanwhile."""
+    (pages,) = connection.execute("PRAGMA max_page_count").fetchone()
+    connection.execute(f"PRAGMA max_page_count = {_ANY_PAGES}")
+    try:
+        yield
+    finally:
+        connection.execute(f"PRAGMA max_page_count = {pages}")
+
+
+@contextmanager
 def reading(path: Path) -> Iterator[sqlite3.Connection]:
     """Connect to look at the file and its log; nothing that they hold is changed."""
     made = [path.with_name(f"{path.name}-shm")]
@@ -173,7 +196,8 @@ def _check_whole(connection: sqlite3.Connection, committed: int) -> None:
     (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
     if verdict != "ok":
         raise Damaged(f"SQLite's check says: {verdict}")
-    for table, sound in (("outcomes", _SOUND_OUTCOME), ("attempts", _SOUND_ATTEMPT)):
+    sound_rows = (("outcomes", _SOUND_OUTCOME), ("attempts", _SOUND_ATTEMPT), ("history", _SOUND_HISTORY))
+    for table, sound in sound_rows:
         if connection.execute(f"SELECT 1 FROM {table} WHERE NOT ({sound}) LIMIT 1").fetchone():  # noqa: S608 - from here
             raise Damaged(f"a row of its table {table!r} can't be true")
     # The quick check does not compare an index with its table, and rows are found to be delivered by this one.

@@ -46,13 +46,15 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 class Job:
     """Something to do in a transaction. Rows wait for company; others are done at once, with the rows before them.
 
-    What ``takes_room`` is refused at the cap. Nobody waits for the answer if there is no ``future``.
+    What ``takes_room`` is refused at the cap. Nobody waits for the answer if there is no ``future``. Before it is
+    given, ``noted`` is called with it in the loop, unless it is an error; also if nobody waits any more.
     """
 
     work: Callable[[sqlite3.Connection], Any]
     future: asyncio.Future[Any] | None = None
     row: bool = False
     takes_room: bool = False
+    noted: Callable[[Any], None] | None = None
 
 
 Answer = tuple[Job, Any]
@@ -80,7 +82,7 @@ class Writer:
         self._loop = loop
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._taking = threading.Lock()
-        self._ended: asyncio.Future[None] = loop.create_future()
+        self.ended: asyncio.Future[None] = loop.create_future()
         self.failure: str | None = None
         self.commits = 0
         """Transactions that changed something."""
@@ -93,17 +95,18 @@ class Writer:
         # committed then was not acknowledged.
         threading.Thread(target=self._run, name="llmbench-spool", daemon=True).start()
 
-    def submit(self, job: Job) -> None:
-        """Let it be done after all that was submitted before. Raises `SpoolFailed`."""
+    def submit(self, *jobs: Job) -> None:
+        """Let them be done after all that was submitted before. Raises `SpoolFailed`, and does none of them then."""
         with self._taking:
             if self.failure is not None:
                 raise schema.SpoolFailed(self.failure)
-            self._jobs.put(job)
+            for job in jobs:
+                self._jobs.put(job)
 
     async def stop(self) -> None:
         """Do what was submitted, close the file and end the thread."""
         self._jobs.put(None)
-        await asyncio.shield(self._ended)
+        await asyncio.shield(self.ended)
 
     # What follows runs in the thread.
 
@@ -120,7 +123,7 @@ class Writer:
             self._fail("its thread has ended")
             with contextlib.suppress(sqlite3.Error):  # all that was acknowledged is durable, in the file or its log
                 self._connection.close()
-            self._tell(lambda: self._ended.set_result(None))
+            self._tell(lambda: self.ended.set_result(None))
 
     def _collect(self) -> list[Job] | None:
         """Return the next group; None to stop."""
@@ -234,6 +237,8 @@ class Writer:
 
 def _answer_all(answers: list[Answer]) -> None:
     for job, answer in answers:
+        if job.noted is not None and not isinstance(answer, Exception):
+            job.noted(answer)
         if job.future is None or job.future.done():
             continue
         if isinstance(answer, Exception):

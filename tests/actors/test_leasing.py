@@ -6,6 +6,7 @@ import argparse
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
+from pathlib import Path
 from time import monotonic
 from typing import Any
 
@@ -20,6 +21,7 @@ from llmbench.actors.bus import Bus
 from llmbench.actors.leasing import Leasing, Sharing
 from llmbench.actors.plans import Batch, Rotation
 from llmbench.cli import headless
+from llmbench.cli.beginning import Past
 from llmbench.clock import SystemClock
 from llmbench.config import load
 from llmbench.ids import new_outcome_id
@@ -34,6 +36,7 @@ from llmbench.stores.sqlite import SQLiteStore
 from tests.actors.engine import LIMIT, PROFILE, Engine, lane, runs, seen, settings, unique
 from tests.stores.documents import NOON, model
 from tests.stores.mongod import Mongod
+from tests.stores.spooling import opened_spool
 
 FRESH = timedelta(minutes=180)
 TERM = 60.0
@@ -503,16 +506,16 @@ class TestTheEngine:
         assert await seen(simulator, name) == []
 
     async def test_short_rounds_of_a_region_get_to_every_model(
-        self, simulator: SpawnedSimulator, mongod: Mongod
+        self, simulator: SpawnedSimulator, mongod: Mongod, tmp_path: Path
     ) -> None:
         """Each ``--once --limit 2`` goes on where the one before it ended, and asks for nothing that is fresh."""
         models = [unique() for _ in range(5)]
-        async with stores_of_two(mongod) as (store, _):
+        async with stores_of_two(mongod) as (store, _), opened_spool(tmp_path / "spool") as spool:
             asked = []
             for _ in range(3):
                 sharing = Sharing(leases=store.leases("cron", TERM), fresh=FRESH, term=TERM, region="east")
                 options = argparse.Namespace(once=True, limit=2)
-                past = await headless._past(store, sharing)
+                past = await Past(store, spool, sharing).read(reached=True)
                 plan = headless._plan(load(None, {}), runs("groq", *models), past, options)
                 engine = await Engine([lane(settings(simulator))], plan, store, sharing=sharing).finish()
                 asked.append(len(engine.stored))

@@ -149,7 +149,7 @@ async def test_nothing_is_acknowledged_while_the_store_fails_and_nothing_is_lost
 
         assert acknowledged(around.so_far()) == ids(outcomes) == ids(stored) == ids(await in_store(wayward))
         assert wayward.batches == [[outcome.id for outcome in outcomes]] * 4
-        assert (around.sink.stored, around.sink.waiting) == (5, 0)
+        assert (around.sink.recorded, around.sink.waiting) == (5, 0)
 
 
 async def test_the_state_of_the_store_is_told(wayward: Wayward) -> None:
@@ -187,7 +187,7 @@ async def test_a_refused_outcome_is_told_and_holds_nothing_up(
             reason="it holds an odd number of beans",
         )
     ]
-    assert (around.sink.stored, around.sink.refused) == (2, 1)
+    assert (around.sink.recorded, around.sink.refused) == (2, 1)
     assert bad.id in caplog.text
     assert "odd number of beans" in caplog.text
 

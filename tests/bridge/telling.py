@@ -56,7 +56,6 @@ def counts(**changes: Any) -> SpoolCounts:
         "quarantined": {"conflict": 2, "undecodable": 1},
         "oldest": moment(-90),
         "in_flight": 3,
-        "interrupted": 1,
         "file_bytes": 40960,
         "used_bytes": 20480,
         "cap_bytes": 2**31,

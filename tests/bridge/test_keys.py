@@ -282,6 +282,6 @@ def test_a_file_that_is_mended_lets_in_again(path: Path) -> None:
 
 def test_the_scopes_of_the_command_are_those_of_the_keys() -> None:
     """The parser has the words a second time, since it imports nothing heavy."""
-    from llmbench.cli.key_arguments import scopes
+    from llmbench.cli.arguments import scopes
 
     assert scopes(",".join(SCOPES)) == list(SCOPES)

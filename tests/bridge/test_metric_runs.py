@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import Any
 
 import anyio
 import pytest
@@ -16,11 +17,17 @@ from llmbench.actors.bus import Bus
 from llmbench.bridge import metric_families as families
 from llmbench.bridge.metric_values import Histograms
 from llmbench.bridge.metrics import Metrics
+from llmbench.measure.loopwatch import BACKEND_OPTIONS
 from llmbench.messages import LaneStatus, RunProgress
 from llmbench.simulator import SpawnedSimulator
 from tests.bridge.telling import BOTH, RUN, figures, finished, histogram, lane, started, told, value, values
 from tests.runs import QUICK, run_once
 from tests.stores.documents import failure, moment, sample
+
+
+@pytest.fixture
+def anyio_backend() -> tuple[str, dict[str, Any]]:
+    return "asyncio", BACKEND_OPTIONS  # real runs need the loop that knows how late it is
 
 
 @BOTH

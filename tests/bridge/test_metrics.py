@@ -64,7 +64,6 @@ def test_the_spools_counts_are_told(accept: str | None) -> None:
         families.SPOOL_KEPT: 100,
         families.SPOOL_AGE: 90 * 60,
         families.SPOOL_IN_FLIGHT: 3,
-        families.SPOOL_INTERRUPTED: 1,
         families.SPOOL_FILE: 40960,
         families.SPOOL_USED: 20480,
         families.SPOOL_CAP: 2**31,

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+from functools import partial
 from typing import Any
 
 import pytest
 
-from llmbench.cli.context import load_config, opened
+from llmbench.cli.context import load_config, opened, seed_catalogue
 from llmbench.cli.selection import Runs, Selection
 from llmbench.config import Config
 from llmbench.messages import Model
@@ -30,7 +31,7 @@ TAKEN = "has a request with model, stream, which llmbench alone sets"
 
 
 async def read(config: Config, store: Store) -> tuple[Selection, Runs]:
-    selection = Selection(config, store, config.enabled_providers())
+    selection = Selection(config, partial(seed_catalogue, config, store), config.enabled_providers())
     return selection, await selection.read()
 
 

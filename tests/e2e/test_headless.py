@@ -62,7 +62,7 @@ class TestOneRound:
 
         assert re.fullmatch(r"llmbench \S+, SQLite file /.*/llmbench\.db", told[0])
         assert told[1] == "5 of 5 models are due (groq, together)"
-        assert told[-1] == "ended: 5 outcomes stored, 0 refused, 0 not stored"
+        assert told[-1] == "ended: 5 outcomes recorded, 5 stored, 0 wait in the spool, 0 lost"
 
     def test_a_moment_later_nothing_is_due(self, second: Result, shared: Place, simulator: SpawnedSimulator) -> None:
         """What succeeded is fresh, what failed waits: no request is made, and that is a good end."""

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from llmbench.messages import Envelope
 from llmbench.stores.spool import Damage, Kept, Limits, Spool
@@ -47,10 +48,24 @@ async def exported(spool: Spool, state: State) -> list[Kept]:
     return [kept async for kept in spool.export(state)]
 
 
+async def record(spool: Spool, item: Envelope) -> str:
+    """Put one outcome, and return what became of it."""
+    (verdict,) = await spool.put([item])
+    assert verdict.id == item.outcome.id
+    return verdict.status
+
+
+def begun(**changes: Any) -> Envelope:
+    """Return what an attempt is opened with: the failure that it becomes if it is interrupted."""
+    return envelope(
+        failure(**{"error_kind": "local", "error_cause": "interrupted", "message": "llmbench ended", **changes})
+    )
+
+
 async def filled(spool: Spool, count: int) -> list[Envelope]:
     """Record so many outcomes, samples and failures by turns."""
     items = [envelope(sample() if n % 2 else failure()) for n in range(count)]
-    assert [await spool.record(item) for item in items] == ["recorded"] * count
+    assert [verdict.status for verdict in await spool.put(items)] == ["stored"] * count
     return items
 
 

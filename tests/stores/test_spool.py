@@ -13,10 +13,10 @@ import pytest
 
 from llmbench.ids import new_outcome_id
 from llmbench.stores.base import StoreError
-from llmbench.stores.canonical import UnstorableError
 from llmbench.stores.spool import Limits, Spool, SpoolFull
+from tests.stores.contract_questions import HistoryContract
 from tests.stores.documents import NOON, envelope, failure, moment, sample
-from tests.stores.spooling import QUICK, SetClock, exported, filled, opened_spool
+from tests.stores.spooling import QUICK, SetClock, begun, exported, filled, opened_spool, record
 
 
 @pytest.fixture
@@ -36,25 +36,25 @@ class TestRecord:
     async def test_what_is_recorded_is_delivered_as_it_was(self, spool: Spool) -> None:
         """An outcome comes out with all that it had, public or not, and can be read at the next start."""
         items = [envelope(sample(), publish=False), envelope(failure())]
-        assert [await spool.record(item) for item in items] == ["recorded", "recorded"]
+        assert [await record(spool, item) for item in items] == ["stored", "stored"]
         assert [waiting.envelope for waiting in await spool.peek(10, NOON)] == items
 
     async def test_again(self, spool: Spool) -> None:
         """The same outcome again is a duplicate, also when it was delivered, and is not delivered again."""
         item = envelope(sample())
-        await spool.record(item)
-        assert await spool.record(item) == "duplicate"
+        await record(spool, item)
+        assert await record(spool, item) == "duplicate"
         await spool.delivered([item.outcome.id])
-        assert await spool.record(item) == "duplicate"
+        assert await record(spool, item) == "duplicate"
         assert await spool.peek(10, NOON) == []
 
     async def test_conflict(self, spool: Spool) -> None:
         """Other content under a known id goes into quarantine, once, and what was recorded first stays as it is."""
         first = envelope(sample())
         other = envelope(msgspec.structs.replace(first.outcome, output_tokens=65))
-        await spool.record(first)
+        await record(spool, first)
 
-        assert [await spool.record(other) for _ in range(2)] == ["conflict", "conflict"]
+        assert [await record(spool, other) for _ in range(2)] == ["conflict", "conflict"]
         assert [waiting.envelope for waiting in await spool.peek(10, NOON)] == [first]
         (kept,) = await exported(spool, "quarantined")
         assert (kept.id, kept.conflicting, kept.reason) == (first.outcome.id, True, "conflict")
@@ -62,25 +62,27 @@ class TestRecord:
         assert await spool.release_quarantined([kept.id]) == 0
 
     async def test_unstorable(self, spool: Spool) -> None:
-        """An outcome with no JSON form is refused, and those beside it are recorded."""
-        results: list[object] = []
+        """An outcome with no JSON form is refused with the reason, and those beside it are recorded."""
+        items = [envelope(sample(misc={"value": value})) for value in (1.0, float("nan"), 2.0)]
+        verdicts = await spool.put(items)
+        assert [verdict.status for verdict in verdicts] == ["stored", "rejected", "stored"]
+        assert "'misc'" in (verdicts[1].reason or "")
 
-        async def record(misc: float) -> None:
-            try:
-                results.append(await spool.record(envelope(sample(misc={"value": misc}))))
-            except UnstorableError as error:
-                results.append(error)
-
-        async with anyio.create_task_group() as group:
-            for value in (1.0, float("nan"), 2.0):
-                group.start_soon(record, value)
-        assert sorted(type(result).__name__ for result in results) == ["UnstorableError", "str", "str"]
+    async def test_in_order(self, spool: Spool) -> None:
+        """Each of many gets its own verdict, in the order they were given, however they were grouped."""
+        (known,) = await filled(spool, 1)
+        other = envelope(msgspec.structs.replace(known.outcome, model_name="other"))
+        items = [envelope(sample()) for _ in range(40)]
+        verdicts = await spool.put([known, *items, other, items[0]])
+        assert [verdict.id for verdict in verdicts] == [item.outcome.id for item in [known, *items, other, items[0]]]
+        assert [verdict.status for verdict in verdicts] == ["duplicate", *["stored"] * 40, "conflict", "duplicate"]
+        assert await spool.put([]) == []
 
     async def test_not_open(self, tmp_path: Path) -> None:
         """Before it is opened, and after it is closed, every call says so."""
         spool = Spool(tmp_path)
         with pytest.raises(StoreError, match="is not open"):
-            await spool.record(envelope(sample()))
+            await record(spool, envelope(sample()))
         await spool.open()
         with pytest.raises(StoreError, match="is open already"):
             await spool.open()
@@ -93,9 +95,7 @@ class TestGroups:
     """Rows share commits."""
 
     async def _record_together(self, spool: Spool, count: int) -> None:
-        async with anyio.create_task_group() as group:
-            for _ in range(count):
-                group.start_soon(spool.record, envelope(failure()))
+        await spool.put([envelope(failure()) for _ in range(count)])
 
     async def test_sixteen_rows_are_a_commit(self, tmp_path: Path) -> None:
         """Rows don't wait for the rest of the window once there are sixteen."""
@@ -106,7 +106,7 @@ class TestGroups:
 
     async def test_window(self, tmp_path: Path) -> None:
         """Fewer rows are committed together when the window ends, and none is told of before that."""
-        spool = Spool(tmp_path, limits=Limits(group_seconds=0.15))
+        spool = Spool(tmp_path, limits=Limits(group_seconds=0.05))
         await spool.open()
         await self._record_together(spool, 5)
         assert spool.commits == 1
@@ -117,7 +117,7 @@ class TestGroups:
     async def test_call_ends_the_window(self, tmp_path: Path) -> None:
         """A question is answered at once, and sees the rows that were waiting for company."""
         async with opened_spool(tmp_path, Limits(group_seconds=3600)) as spool:
-            spool.opened(new_outcome_id(), "openai", "gpt-4o", NOON)
+            spool.opened(begun())
             with anyio.fail_after(20):
                 counts = await spool.counts()
             assert (counts.in_flight, spool.commits) == (1, 1)
@@ -125,7 +125,7 @@ class TestGroups:
     async def test_close_commits(self, tmp_path: Path) -> None:
         """What is given before `close` is durable after it, however long the window is."""
         async with opened_spool(tmp_path, Limits(group_seconds=3600)) as spool, anyio.create_task_group() as group:
-            group.start_soon(spool.record, envelope(sample()))
+            group.start_soon(spool.put, [envelope(sample())])
             await anyio.wait_all_tasks_blocked()
             await spool.close()
         async with opened_spool(tmp_path) as spool:
@@ -228,30 +228,144 @@ class TestDelivery:
 class TestAttempts:
     """What was begun has an end."""
 
-    async def test_interrupted(self, tmp_path: Path) -> None:
-        """Attempts without an outcome are given back at every start, until they have one or are withdrawn."""
-        ids = [new_outcome_id() for _ in range(4)]
-        async with opened_spool(tmp_path) as spool:
-            for n, one in enumerate(ids):
-                spool.opened(one, "openai", f"model-{n}", moment(n))
-            await spool.record(envelope(sample(id=ids[0])))
-            spool.withdrawn(ids[1])
+    async def test_interrupted(self, tmp_path: Path, clock: SetClock) -> None:
+        """Attempts without an outcome are recorded at the next start, once, as they were begun; they wait then."""
+        attempts = [begun(run_ts=moment(n), model_name=f"model-{n}") for n in range(4)]
+        async with opened_spool(tmp_path, clock=clock) as spool:
+            for one in reversed(attempts):
+                spool.opened(one)
+            await record(spool, envelope(sample(id=attempts[0].outcome.id)))
+            spool.withdrawn(attempts[1].outcome.id)
             assert (await spool.counts()).in_flight == 2
-        for _ in range(2):
-            spool = Spool(tmp_path, limits=QUICK)
-            found = await spool.open()
-            assert [(one.outcome_id, one.model_id, one.opened_at) for one in found] == [
-                (ids[2], "model-2", moment(2)),
-                (ids[3], "model-3", moment(3)),
-            ]
-            assert (await spool.counts()).interrupted == 2
-            await spool.close()
-        await spool.open()
-        await spool.record(envelope(failure(id=ids[2])))
-        spool.withdrawn(ids[3])
+        spool = Spool(tmp_path, limits=QUICK, clock=clock)
+        assert await spool.open() == [one.outcome for one in attempts[2:]]
+        assert spool.recorded == 2
+        assert ((await spool.counts()).in_flight, (await spool.counts()).waiting) == (0, 3)
+        assert [waiting.envelope for waiting in await spool.peek(10, NOON)][1:] == attempts[2:]
         await spool.close()
         assert await spool.open() == []
+        assert await record(spool, attempts[3]) == "duplicate"
         await spool.close()
+
+    async def test_interrupted_at_the_cap(self, tmp_path: Path) -> None:
+        """They are recorded though the spool takes nothing else, and though its cap was lowered."""
+        attempts = [begun(traceback="x" * 20_000) for _ in range(50)]
+        async with opened_spool(tmp_path) as spool:
+            for one in attempts:
+                spool.opened(one)
+        small = Limits(group_seconds=0.0, cap_bytes=10 * 4096)
+        spool = Spool(tmp_path, limits=small, clock=SetClock())
+        assert len(await spool.open()) == 50
+        with pytest.raises(SpoolFull):
+            await filled(spool, 1)
+        assert {kept.id for kept in await exported(spool, "waiting")} == {one.outcome.id for one in attempts}
+        await spool.close()
+
+    async def test_unreadable(self, tmp_path: Path) -> None:
+        """One that can't be read is not lost, and goes into quarantine."""
+        attempts = [begun(), begun()]
+        async with opened_spool(tmp_path) as spool:
+            for one in attempts:
+                spool.opened(one)
+        with closing(sqlite3.connect(tmp_path / "spool.db")) as connection, connection:
+            connection.execute("UPDATE attempts SET body = x'7b7d' WHERE id = ?", (attempts[0].outcome.id,))
+        spool = Spool(tmp_path, limits=QUICK, clock=SetClock())
+        assert await spool.open() == [attempts[1].outcome]
+        (kept,) = await exported(spool, "quarantined")
+        assert (kept.id, kept.reason, kept.body) == (attempts[0].outcome.id, "undecodable", b"{}")
+        await spool.close()
+
+    async def test_not_storable(self, spool: Spool) -> None:
+        """One that could not be recorded is not noted; a success is no way to begin."""
+        spool.opened(begun(partial={"value": float("nan")}))
+        spool.opened(begun())
+        with pytest.raises(TypeError, match="not with a Sample"):
+            spool.opened(envelope(sample()))
+        assert (await spool.counts()).in_flight == 1
+
+
+class TestNews:
+    """Who delivers is woken."""
+
+    async def test_recorded(self, spool: Spool) -> None:
+        """What becomes due is counted: new outcomes and released ones; no repeats, and no conflicts."""
+        items = await filled(spool, 2)
+        await record(spool, items[0])
+        await record(spool, envelope(msgspec.structs.replace(items[0].outcome, model_name="other")))
+        assert spool.recorded == 2
+        await spool.quarantine(items[1].outcome.id, "rejected")
+        await spool.release_quarantined([item.outcome.id for item in items])
+        assert spool.recorded == 3
+
+    async def test_more_than(self, spool: Spool) -> None:
+        """Waiting for news ends at once if there are some already, and else with the next outcome."""
+        await filled(spool, 1)
+        with anyio.fail_after(20):
+            await spool.more_than(0)
+            async with anyio.create_task_group() as group:
+                group.start_soon(spool.more_than, 2)
+                await filled(spool, 1)
+                await anyio.wait_all_tasks_blocked()
+                assert group.cancel_scope.cancel_called is False
+                await filled(spool, 1)
+        assert spool.recorded == 3
+
+    async def test_counted_though_nobody_waits(self, spool: Spool) -> None:
+        """An outcome of which the recording was cancelled is recorded all the same, and is news."""
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            await filled(spool, 1)
+        with anyio.fail_after(20):
+            await spool.more_than(0)
+
+    async def test_end(self, tmp_path: Path) -> None:
+        """Nobody waits for news of a spool that is closed."""
+        spool = Spool(tmp_path, limits=QUICK)
+        await spool.open()
+        ended = []
+
+        async def wait() -> None:
+            with pytest.raises(StoreError, match="is not open"):
+                await spool.more_than(0)
+            ended.append(True)
+
+        with anyio.fail_after(20):
+            async with anyio.create_task_group() as group:
+                group.start_soon(wait)
+                await anyio.wait_all_tasks_blocked()
+                await spool.close()
+        assert ended
+
+
+class TestHistory(HistoryContract):
+    """The spool tells of every model's past what any store tells."""
+
+    @pytest.fixture
+    async def store(self, spool: Spool, clock: SetClock) -> Spool:
+        clock.advance(days=1)
+        return spool
+
+    async def test_outlives_outcomes(self, tmp_path: Path, clock: SetClock) -> None:
+        """What was recorded is known though the outcomes are gone; a repeat is not counted again."""
+        async with opened_spool(tmp_path, clock=clock) as spool:
+            items = [envelope(failure(run_ts=moment(n), error_kind="timeout")) for n in range(3)]
+            await spool.put([*items, items[0]])
+            await spool.delivered([item.outcome.id for item in items])
+            clock.advance(days=2)
+            await filled(spool, 1)
+            assert (await spool.counts()).delivered == 0
+        async with opened_spool(tmp_path, clock=clock) as spool:
+            past = next(past for past in await spool.history() if past.last_failure_kind == "timeout")
+            assert (past.failures_in_a_row, past.last_failure) == (4, moment(2))
+
+    async def test_wrong_clock(self, spool: Spool, clock: SetClock) -> None:
+        """A success that was recorded by a clock far ahead does not stand once the clock is right."""
+        clock.advance(days=400)
+        await record(spool, envelope(sample(run_ts=clock.now())))
+        clock.time = NOON
+        assert await spool.history() == []
+        await record(spool, envelope(sample(run_ts=NOON)))
+        assert [past.last_success for past in await spool.history()] == [NOON]
 
 
 async def level_and_use(spool: Spool) -> tuple[str, float]:
@@ -264,7 +378,7 @@ class TestRoom:
 
     async def test_hysteresis(self, tmp_path: Path) -> None:
         """It warns from 80 % on, pauses at 95 %, and goes on only below 80 %; room is that of rows, not of the file."""
-        limits = Limits(group_seconds=0.0, cap_bytes=100 * 4096)
+        limits = Limits(group_seconds=0.0, cap_bytes=60 * 4096)
         levels: list[tuple[str, float]] = []
         async with opened_spool(tmp_path, limits) as spool:
             while not levels or levels[-1][0] != "paused":
@@ -278,7 +392,7 @@ class TestRoom:
             while levels[-1][0] == "paused":
                 await spool.delivered([waiting.id for waiting in await spool.peek(2, NOON)])
                 await spool.retry_later([], "", NOON)
-                spool.opened("f" * 24, "openai", "gpt-4o", NOON)
+                spool.opened(begun(id="f" * 24))
                 levels.append(await level_and_use(spool))
                 assert len(levels) < 200
             assert {level for level, used in levels if used >= 0.80} == {"paused"}
@@ -286,23 +400,22 @@ class TestRoom:
 
     async def test_cap(self, tmp_path: Path) -> None:
         """At the cap it takes no more outcomes and says so; delivering makes room, and then it does."""
-        limits = Limits(group_seconds=0.0, cap_bytes=60 * 4096)
+        limits = Limits(group_seconds=0.0, cap_bytes=30 * 4096)
         async with opened_spool(tmp_path, limits, clock := SetClock()) as spool:
             refused = envelope(failure())
             recorded: set[str] = set()
             while (await spool.counts()).used_bytes < limits.cap_bytes:
-                await spool.record(item := envelope(failure()))
+                await record(spool, item := envelope(failure()))
                 recorded.add(item.outcome.id)
-            with pytest.raises(SpoolFull, match="has reached its cap of 245760 bytes"):
-                await spool.record(refused)
+            with pytest.raises(SpoolFull, match="has reached its cap of 122880 bytes"):
+                await record(spool, refused)
             assert {kept.id for kept in await exported(spool, "waiting")} == recorded
 
             clock.advance(seconds=1)
-            await spool.delivered(sorted(recorded)[:40])
+            await spool.delivered(sorted(recorded)[:-2])
             clock.advance(seconds=1)
-            spool.withdrawn("none")
-            await spool.delivered(sorted(recorded)[40:42])
-            assert await spool.record(refused) == "recorded"
+            await spool.delivered(sorted(recorded)[-2:])
+            assert await record(spool, refused) == "stored"
 
     async def test_counts(self, tmp_path: Path, spool: Spool, clock: SetClock) -> None:
         """They say how much waits, since when, and what it takes."""
@@ -320,6 +433,6 @@ class TestRoom:
         """The log does not grow beyond a few megabytes."""
         text = "x" * 500_000
         for _ in range(30):
-            await spool.record(envelope(sample(misc={"text": text})))
+            await record(spool, envelope(sample(misc={"text": text})))
         assert (tmp_path / "spool.db-wal").stat().st_size < 6_000_000
         assert (tmp_path / "spool.db").stat().st_size > 9_000_000

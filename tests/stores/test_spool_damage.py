@@ -12,8 +12,7 @@ import pytest
 
 from llmbench.stores.base import StoreError, StoreUnusable
 from llmbench.stores.spool import Spool
-from tests.stores.documents import NOON
-from tests.stores.spooling import QUICK, SetClock, contents, crashed_spool, filled, opened_spool, reopened
+from tests.stores.spooling import QUICK, SetClock, begun, contents, crashed_spool, filled, opened_spool, reopened
 
 
 def _flip(path: Path, offset: int, bits: int = 0xFF) -> None:
@@ -141,17 +140,44 @@ class TestDamage:
             first, second, third = (item.outcome.id for item in await filled(spool, 3))
             await spool.delivered([second])
             await spool.quarantine(third, "rejected")
-            spool.opened("f" * 24, "openai", "gpt-4o", NOON)
+            spool.opened(attempt := begun())
         with closing(sqlite3.connect(tmp_path / "spool.db")) as connection, connection:
             connection.execute("PRAGMA ignore_check_constraints = ON")
             connection.execute("UPDATE outcomes SET body = x'7b7d', tries = 'many' WHERE id = ?", (first,))
         spool = Spool(tmp_path, limits=QUICK, clock=SetClock())
-        (attempt,) = await spool.open()
-        assert attempt.model_id == "gpt-4o"
+        assert await spool.open() == [attempt.outcome]
         counts = await spool.counts()
         assert (counts.quarantined, counts.delivered) == ({"rejected": 1, "undecodable": 1}, 1)
         assert (spool.damages[0].salvaged, spool.damages[0].doubtful, spool.damages[0].unreadable) == (2, 1, 0)
         await spool.close()
+
+    @pytest.mark.parametrize("table", ["attempts", "history"])
+    async def test_history(self, tmp_path: Path, table: str) -> None:
+        """What was recorded of each model is known after damage to something else, and else is found out anew."""
+        async with opened_spool(tmp_path) as spool:
+            await filled(spool, 6)
+            before = await spool.history()
+        path = tmp_path / "spool.db"
+        with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+            (root,) = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = ?", (table,)).fetchone()
+        with path.open("r+b") as file:
+            file.seek((root - 1) * 4096)
+            file.write(b"\xff" * 4096)
+        async with opened_spool(tmp_path) as spool:
+            assert [(damage.salvaged, damage.unreadable) for damage in spool.damages] == [(6, 0)]
+            assert await spool.history() == before
+            assert len(before) == 2
+
+    async def test_history_that_was_changed(self, tmp_path: Path) -> None:
+        """A model whose row says nonsense has no past, and gets one with its next outcome."""
+        async with opened_spool(tmp_path) as spool:
+            await filled(spool, 2)
+        with closing(sqlite3.connect(tmp_path / "spool.db")) as connection, connection:
+            connection.execute("UPDATE history SET past = '[]'")
+        async with opened_spool(tmp_path) as spool:
+            assert await spool.history() == []
+            await filled(spool, 1)
+            assert len(await spool.history()) == 1
 
     async def test_index_that_disagrees(self, tmp_path: Path) -> None:
         """An index that does not have all rows would hide them from delivery: that is damage, and nothing is lost."""

@@ -1,0 +1,196 @@
+"""The delivery actor: takes what is recorded in the spool to the store, until the store has said that it has it.
+
+An outcome leaves the spool only by a positive word for its id. What the store refuses for good goes into quarantine;
+what it does not answer for is tried again, for ever, with growing pauses.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Sequence
+from datetime import timedelta
+
+import anyio
+
+from llmbench.actors.bus import Bus
+from llmbench.actors.spool_level import SpoolLevel
+from llmbench.actors.supervision import ActorDown
+from llmbench.clock import Clock
+from llmbench.messages import StoreState, StoreStatus
+from llmbench.stores.base import Store, StoreError, StoreUnusable, Verdict
+from llmbench.stores.spool import Spool, SpoolFailed, Waiting
+
+logger = logging.getLogger(__name__)
+
+NAME = "delivery"
+"""What this actor is called in `LaneState`."""
+
+_BATCH = 500
+_SENTINEL = 2
+"""How much is sent to find out whether a store that is blocked, or was away, takes outcomes again."""
+_RETRY_FIRST = 0.5
+_RETRY_LONGEST = 60.0
+_ASKED_LONGEST = 900.0
+_BLOCKED_SECONDS = 60.0
+_LOOK_AGAIN_SECONDS = 5.0
+"""What was put off for one outcome's sake is looked for this often."""
+_RETRY_WHILE_DRAINING = 1.0
+
+
+class Delivery:
+    """Delivers until it is drained and nothing is left. The store is opened if it is not open yet."""
+
+    def __init__(
+        self, spool: Spool, store: Store, level: SpoolLevel, bus: Bus, clock: Clock, *, opened: bool = True
+    ) -> None:
+        self._spool = spool
+        self._store = store
+        self._level = level
+        self._bus = bus
+        self._clock = clock
+        self._opened = opened
+        self._draining = anyio.Event()
+        self._tries = 0
+        self.status: StoreStatus = "ok"
+        self.reason: str | None = None
+        """Why the store does not take outcomes now; None while it does."""
+        self.state: StoreState | None = None
+        """What the bus was told last, None if nothing was."""
+        self.stored = 0
+        self.quarantined = 0
+        self.spool_failed = False
+        self._patience: float | None = None
+        self._answered = 0.0
+
+    def drain(self, patience: float | None = None) -> None:
+        """Say that the end is near: the store is tried again at once, and `run` returns when nothing is due.
+
+        It also returns once the store has taken nothing for ``patience`` seconds, if that is not None.
+        """
+        self._patience = patience
+        self._answered = anyio.current_time()
+        self._draining.set()
+
+    async def run(self) -> None:
+        """Deliver. Raises `ActorDown` once the spool can't be used any more."""
+        try:
+            while await self._round():
+                pass
+        except SpoolFailed as error:
+            self.spool_failed = True
+            raise ActorDown(str(error)) from error
+
+    async def _round(self) -> bool:
+        """Deliver what is due, or wait for something; say whether there may be more."""
+        seen = self._spool.recorded
+        waiting = await self._spool.peek(_BATCH if self.status == "ok" else _SENTINEL, self._clock.now())
+        if not waiting and self._draining.is_set():
+            return False
+        if waiting or not self._opened:
+            await self._try(waiting)
+            return not self._given_up
+        await self._wait(seen)
+        return True
+
+    @property
+    def _given_up(self) -> bool:
+        if self._patience is None or self.status == "ok" or not self._draining.is_set():
+            return False
+        return anyio.current_time() - self._answered > self._patience
+
+    async def _wait(self, seen: int) -> None:
+        """Wait until there is something new, or what was put off may be due, or the end is near."""
+        async with anyio.create_task_group() as group:
+
+            async def first(event: anyio.Event) -> None:
+                await event.wait()
+                group.cancel_scope.cancel()
+
+            group.start_soon(first, self._draining)
+            with anyio.move_on_after(_LOOK_AGAIN_SECONDS):
+                await self._spool.more_than(seen)
+            group.cancel_scope.cancel()
+
+    async def _try(self, waiting: Sequence[Waiting]) -> None:
+        try:
+            if not self._opened:
+                await self._store.open()
+                self._opened = True
+            if not waiting:  # others need the store, too: the catalogue, the leases
+                await self._works()
+                return
+            verdicts = await self._store.put([one.envelope for one in waiting])
+        except StoreError as error:
+            await self._away(error)
+        else:
+            await self._take(waiting, verdicts)
+
+    async def _take(self, waiting: Sequence[Waiting], verdicts: Sequence[Verdict]) -> None:
+        known = [verdict for verdict in verdicts if verdict.status != "unknown"]
+        await self._settle(waiting, verdicts)
+        if known:
+            await self._works()
+        else:
+            await self._away(StoreError(next((v.reason for v in verdicts if v.reason), "the store did not answer")))
+
+    async def _settle(self, waiting: Sequence[Waiting], verdicts: Sequence[Verdict]) -> None:
+        stored = [one.id for one, verdict in zip(waiting, verdicts, strict=True) if verdict.acknowledged]
+        if stored:
+            await self._spool.delivered(stored)
+            self.stored += len(stored)
+            self._level.look()
+        for one, verdict in zip(waiting, verdicts, strict=True):
+            if verdict.status in ("conflict", "rejected"):
+                await self._quarantine(one, verdict)
+            elif verdict.status == "unknown":
+                again = self._clock.now() + timedelta(seconds=_pause(one.tries))
+                await self._spool.retry_later([one.id], verdict.reason or "the store did not say", again)
+
+    async def _quarantine(self, one: Waiting, verdict: Verdict) -> None:
+        outcome, reason = one.envelope.outcome, verdict.reason or verdict.status
+        await self._spool.quarantine(one.id, verdict.status, reason)
+        self.quarantined += 1
+        logger.error(
+            "outcome %s of %s/%s was not stored, and is kept in quarantine: %s",
+            one.id,
+            outcome.provider,
+            outcome.model_name,
+            reason,
+        )
+
+    async def _works(self) -> None:
+        self._answered = anyio.current_time()
+        if self.status != "ok":
+            logger.info("the store takes outcomes again")
+            self._tries = 0
+            await self._report("ok", None)
+
+    async def _away(self, error: StoreError) -> None:
+        """Say that the store takes nothing, and rest. What waits stays as it is, and due."""
+        blocked = isinstance(error, StoreUnusable)
+        await self._report("blocked" if blocked else "failing", str(error))
+        seconds = _BLOCKED_SECONDS if blocked else max(_pause(self._tries), error.retry_after or 0.0)
+        self._tries += 1
+        await self._rest(min(seconds, _ASKED_LONGEST))
+
+    async def _rest(self, seconds: float) -> None:
+        if self._draining.is_set():
+            await anyio.sleep(min(seconds, _RETRY_WHILE_DRAINING))
+            return
+        with anyio.move_on_after(seconds):
+            await self._draining.wait()
+
+    async def _report(self, status: StoreStatus, reason: str | None) -> None:
+        changed, self.status, self.reason = status != self.status, status, reason
+        counts = await self._spool.counts()
+        self.state = StoreState(status=status, at=self._clock.now(), waiting=counts.waiting, reason=reason)
+        self._bus.publish(self.state)
+        if changed and reason is not None:
+            what = "is blocked" if status == "blocked" else "takes nothing now"
+            logger.error("the store %s, what is measured is kept in the spool: %s", what, reason)
+
+
+def _pause(tries: int) -> float:
+    """Return how many seconds to wait after so many tries: full jitter, up to a minute."""
+    return random.uniform(0.1, min(_RETRY_LONGEST, _RETRY_FIRST * 2.0 ** min(tries, 16)))  # noqa: S311  no secret
