@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import anyio
 
-from llmbench.messages import LiveEvent
+from llmbench.messages import LiveEvent, RunProgress
 
 _RING = 1024
 
@@ -16,7 +16,9 @@ _RING = 1024
 class Subscription:
     """One subscriber's ring of events. Iterate it to receive; it ends when the bus closes."""
 
-    def __init__(self, capacity: int) -> None:
+    def __init__(self, capacity: int, *, progress: bool = True) -> None:
+        self.progress = progress
+        """Whether it wants to see streams fill."""
         self.dropped = 0
         """How many events were lost because this subscriber was slow."""
         self._ring: deque[LiveEvent] = deque(maxlen=capacity)
@@ -54,18 +56,19 @@ class Bus:
 
     @property
     def watched(self) -> bool:
-        """Whether anybody listens; events that cost something to make need not be made otherwise."""
-        return bool(self._subscriptions)
+        """Whether anybody wants to see streams fill; events of that need not be made otherwise."""
+        return any(subscription.progress for subscription in self._subscriptions)
 
     def publish(self, event: LiveEvent) -> None:
         """Never waits and never fails."""
         for subscription in self._subscriptions:
-            subscription.offer(event)
+            if subscription.progress or not isinstance(event, RunProgress):
+                subscription.offer(event)
 
     @contextmanager
-    def subscribe(self, capacity: int = _RING) -> Iterator[Subscription]:
-        """Receive all events from now on, up to ``capacity`` of them waiting."""
-        subscription = Subscription(capacity)
+    def subscribe(self, capacity: int = _RING, *, progress: bool = True) -> Iterator[Subscription]:
+        """Receive all events from now on, up to ``capacity`` of them waiting; `RunProgress` only with ``progress``."""
+        subscription = Subscription(capacity, progress=progress)
         if self._closed:
             subscription.close()
         self._subscriptions.add(subscription)

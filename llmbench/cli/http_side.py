@@ -25,10 +25,11 @@ def http_side(
     assert delivery is not None, "the engine has a spool"
     metrics = Metrics()
     health = EngineHealth(supervisor.lanes, store, delivery, spool)
-    server = make_server(config, env, store, metrics=metrics, health=health, subscribe=supervisor.bus.subscribe)
+    server = make_server(config, env, store, metrics=metrics, health=health, bus=supervisor.bus)
 
     async def follow() -> None:
-        with supervisor.bus.subscribe() as for_metrics, supervisor.bus.subscribe() as for_health:
+        bus = supervisor.bus
+        with bus.subscribe(progress=False) as for_metrics, bus.subscribe(progress=False) as for_health:
             async with anyio.create_task_group() as group:
                 group.start_soon(metrics.follow, for_metrics)
                 group.start_soon(health.follow, for_health)

@@ -9,7 +9,7 @@ import pytest
 from anyio.lowlevel import checkpoint
 
 from llmbench.actors.bus import Bus, Subscription
-from llmbench.messages import LiveEvent, RunStarted
+from llmbench.messages import LiveEvent, RunProgress, RunStarted
 from tests.stores.documents import NOON
 
 LIMIT = 5.0
@@ -107,6 +107,22 @@ async def test_it_knows_whether_anybody_listens() -> None:
     watched.append(bus.watched)
 
     assert watched == [False, True, False, False]
+
+
+async def test_who_wants_no_progress_gets_none_and_makes_nobody_tell_of_it() -> None:
+    """Figures need the ends of runs alone; how streams fill is told only if somebody looks at it."""
+    bus = Bus()
+    progress = RunProgress(outcome_id="1", provider="openai", model_id="gpt", visible_chunks=1, text="a", elapsed=0.1)
+    with bus.subscribe(progress=False) as figures:
+        watched = [bus.watched]
+        with bus.subscribe() as screen:
+            watched.append(bus.watched)
+            for told in (event(1), progress):
+                bus.publish(told)
+            bus.close()
+
+            assert (await rest(screen), await rest(figures)) == ([event(1), progress], [event(1)])
+    assert watched == [False, True]
 
 
 async def test_who_comes_after_the_end_is_not_kept_waiting() -> None:
