@@ -52,11 +52,11 @@ class Delivery:
         self._opened = opened
         self._draining = anyio.Event()
         self._tries = 0
-        self.status: StoreStatus = "ok"
-        self.reason: str | None = None
+        self.status: StoreStatus = "ok" if opened else "failing"
+        self.reason: str | None = None if opened else "it did not answer when llmbench started"
         """Why the store does not take outcomes now; None while it does."""
-        self.state: StoreState | None = None
-        """What the bus was told last, None if nothing was."""
+        self.state = StoreState(status=self.status, at=clock.now(), waiting=0, reason=self.reason)
+        """What the bus was told last, or would have been at the start."""
         self.stored = 0
         self.quarantined = 0
         self.spool_failed = False

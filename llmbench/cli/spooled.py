@@ -7,31 +7,30 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import NamedTuple
 
+import anyio
+
 from llmbench.actors.spool_desk import SpoolDesk
 from llmbench.actors.supervisor import Companion, Supervisor
 from llmbench.cli.context import store_errors
 from llmbench.cli.exits import CommandError, ExitCode
+from llmbench.cli.spool_access import limits
 from llmbench.config import Config
-from llmbench.stores.spool import Limits, Spool, SpoolFailed
+from llmbench.messages import Failure
+from llmbench.stores.spool import Spool, SpoolFailed, SpoolInUse
 
 logger = logging.getLogger("llmbench.engine")
 
-
-def make_spool(config: Config) -> Spool:
-    """Return the configured spool, not open yet."""
-    table = config.spool
-    return Spool(
-        config.spool_folder, limits=Limits(cap_bytes=table.cap_mb * 2**20, keep_seconds=table.keep_hours * 3600.0)
-    )
+_IN_USE_SECONDS = 1.0
+_LOOK_AGAIN_SECONDS = 0.1
 
 
 @asynccontextmanager
 async def open_spool(config: Config) -> AsyncIterator[Spool]:
     """Open the spool, and say what an earlier engine left. Raises CommandError if it can't be used."""
-    spool = make_spool(config)
+    spool = Spool(config.spool_folder, limits=limits(config))
     try:
         with store_errors():
-            interrupted = await spool.open()
+            interrupted = await _opened(spool)
     except SpoolFailed as error:
         raise CommandError(str(error), ExitCode.SPOOL) from error
     try:
@@ -43,6 +42,18 @@ async def open_spool(config: Config) -> AsyncIterator[Spool]:
         yield spool
     finally:
         await spool.close()
+
+
+async def _opened(spool: Spool) -> list[Failure]:
+    """Open the spool; a ``llmbench spool`` that has it for a moment is waited for."""
+    until = anyio.current_time() + _IN_USE_SECONDS
+    while True:
+        try:
+            return await spool.open()
+        except SpoolInUse:
+            if anyio.current_time() > until:
+                raise
+        await anyio.sleep(_LOOK_AGAIN_SECONDS)
 
 
 def desk_of(config: Config, spool: Spool, supervisor: Supervisor) -> Companion:
