@@ -10,8 +10,8 @@ import os
 from collections.abc import Mapping
 from typing import NoReturn
 
-from llmbench.actors import sink, supervisor
-from llmbench.cli import context, waiting
+from llmbench.actors import delivery, sink, supervisor
+from llmbench.cli import beginning, context
 from llmbench.config import Config
 from llmbench.stores.base import Store
 from llmbench.stores.mongo import MongoStore
@@ -32,7 +32,7 @@ def run_engine_in(folder: str) -> NoReturn:
 
 if __name__ == "__main__":
     context._mongo = impatient_store
-    sink._RETRY_FIRST = waiting._FIRST = 0.05
-    sink._RETRY_LONGEST = waiting._LONGEST = 0.2
+    delivery._RETRY_FIRST = sink._RETRY_FIRST = beginning._FIRST = 0.05
+    delivery._RETRY_LONGEST = sink._RETRY_LONGEST = beginning._LONGEST = delivery._BLOCKED_SECONDS = 0.2
     supervisor._ABORT_SECONDS = 0.2
     engine_driver.serve(run_engine_in)
