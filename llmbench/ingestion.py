@@ -37,6 +37,13 @@ class BatchAnswer(msgspec.Struct, frozen=True, kw_only=True):
     results: list[ItemAnswer]
 
 
+class CatalogAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer to ``POST /ingest/catalog``: how many models were noted, and those that could not be."""
+
+    accepted: int
+    refused: list[ItemAnswer] = []
+
+
 class Worklist(msgspec.Struct, frozen=True, kw_only=True):
     """The answer to ``GET /runner-config``: what a runner is to measure of one provider, and how often.
 

@@ -55,6 +55,8 @@ class Delivery:
         self.status: StoreStatus = "ok"
         self.reason: str | None = None
         """Why the store does not take outcomes now; None while it does."""
+        self.state: StoreState | None = None
+        """What the bus was told last, None if nothing was."""
         self.stored = 0
         self.quarantined = 0
         self.spool_failed = False
@@ -83,13 +85,12 @@ class Delivery:
         """Deliver what is due, or wait for something; say whether there may be more."""
         seen = self._spool.recorded
         waiting = await self._spool.peek(_BATCH if self.status == "ok" else _SENTINEL, self._clock.now())
-        if waiting:
-            await self._deliver(waiting)
-            return not self._given_up
-        elif self._draining.is_set():
+        if not waiting and self._draining.is_set():
             return False
-        else:
-            await self._wait(seen)
+        if waiting or not self._opened:
+            await self._try(waiting)
+            return not self._given_up
+        await self._wait(seen)
         return True
 
     @property
@@ -111,15 +112,21 @@ class Delivery:
                 await self._spool.more_than(seen)
             group.cancel_scope.cancel()
 
-    async def _deliver(self, waiting: Sequence[Waiting]) -> None:
+    async def _try(self, waiting: Sequence[Waiting]) -> None:
         try:
             if not self._opened:
                 await self._store.open()
                 self._opened = True
+            if not waiting:  # others need the store, too: the catalogue, the leases
+                await self._works()
+                return
             verdicts = await self._store.put([one.envelope for one in waiting])
         except StoreError as error:
             await self._away(error)
-            return
+        else:
+            await self._take(waiting, verdicts)
+
+    async def _take(self, waiting: Sequence[Waiting], verdicts: Sequence[Verdict]) -> None:
         known = [verdict for verdict in verdicts if verdict.status != "unknown"]
         await self._settle(waiting, verdicts)
         if known:
@@ -177,7 +184,8 @@ class Delivery:
     async def _report(self, status: StoreStatus, reason: str | None) -> None:
         changed, self.status, self.reason = status != self.status, status, reason
         counts = await self._spool.counts()
-        self._bus.publish(StoreState(status=status, at=self._clock.now(), waiting=counts.waiting, reason=reason))
+        self.state = StoreState(status=status, at=self._clock.now(), waiting=counts.waiting, reason=reason)
+        self._bus.publish(self.state)
         if changed and reason is not None:
             what = "is blocked" if status == "blocked" else "takes nothing now"
             logger.error("the store %s, what is measured is kept in the spool: %s", what, reason)

@@ -152,6 +152,7 @@ class Leasing:
 
     async def finish(self) -> None:
         """Give everything back, within two seconds; what the store does not take then, expires."""
+        held = bool(self._held)
         try:
             with anyio.fail_after(_LAST_SECONDS):
                 await self._release()
@@ -159,6 +160,8 @@ class Leasing:
                 await self._leases.release_all()
         except (StoreError, TimeoutError) as error:
             reason = str(error) or f"no answer within {_LAST_SECONDS:g} s"
+            if not (held or self._ended):
+                return
             logger.warning("leases were not given back (%s): they run out after %g s", reason, self._sharing.term)
 
     async def _serve(self) -> None:

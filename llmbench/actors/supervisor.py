@@ -94,7 +94,6 @@ class Supervisor:
         store_patience: float | None = None,
         sharing: Sharing | None = None,
         buffer: Buffer | None = None,
-        companions: Sequence[Companion] = (),
     ) -> None:
         self.bus = bus or Bus()
         self._clock = clock or SystemClock()
@@ -152,7 +151,8 @@ class Supervisor:
             if self.delivery
             else None
         )
-        self._companions = [Supervised(one.name, one.run, self.bus, self._clock, budget()) for one in companions]
+        self._companions: list[Supervised] = []
+        self._budget = budget
         self._lanes_scope = anyio.CancelScope()
         self._drain_seconds = _DRAIN_SECONDS
         self._drain_scopes: list[anyio.CancelScope] = []
@@ -170,6 +170,10 @@ class Supervisor:
             self._inbox_in.send_nowait(message)
 
         return Supervised(name, run, self.bus, self._clock, budget, on_down=give_up)
+
+    def accompany(self, companion: Companion) -> None:
+        """Have this run beside the lanes, from the start of `run` until all is recorded and delivered."""
+        self._companions.append(Supervised(companion.name, companion.run, self.bus, self._clock, self._budget()))
 
     def stop(self) -> None:
         """Stop gracefully: nothing new starts."""

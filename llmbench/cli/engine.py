@@ -10,11 +10,12 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
+from typing import Protocol
 
 import anyio
 
 from llmbench.actors.record import Runner
-from llmbench.actors.supervisor import Lane, Supervisor
+from llmbench.actors.supervisor import Lane
 from llmbench.cli.exits import CommandError
 from llmbench.config import Config, ResolvedProvider, UnknownProvider
 from llmbench.measure.loopwatch import BACKEND_OPTIONS
@@ -128,7 +129,25 @@ def runner_of(config: Config, env: Mapping[str, str]) -> Runner:
     return Runner(id=config.runner.id, region=config.runner.region, redactor=redactor)
 
 
-async def run_until_signal(supervisor: Supervisor, tell: Callable[[str], None]) -> tuple[int | None, int | None]:
+class Stoppable(Protocol):
+    """What runs until it is told to stop: gracefully, or by cutting everything off."""
+
+    @property
+    def stopping(self) -> bool: ...
+
+    @property
+    def grace_seconds(self) -> float: ...
+
+    async def run(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+    def abort(self) -> None: ...
+
+
+async def run_until_signal(
+    supervisor: Stoppable, tell: Callable[[str], None], what: str = "what streams now"
+) -> tuple[int | None, int | None]:
     """Run the supervisor. The first SIGINT or SIGTERM stops it gracefully, a second cuts everything off.
 
     Returns the numbers of both signals, None for one that did not come.
@@ -146,7 +165,7 @@ async def run_until_signal(supervisor: Supervisor, tell: Callable[[str], None]) 
                     return
                 first = number
                 grace = f"for up to {supervisor.grace_seconds:g} s"
-                tell(f"{number.name}: finishing what streams now, {grace}; once more to stop at once")
+                tell(f"{number.name}: finishing {what}, {grace}; once more to stop at once")
                 supervisor.stop()
 
     async with anyio.create_task_group() as group:

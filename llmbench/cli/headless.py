@@ -97,6 +97,11 @@ async def _measure(
                 spool=spool, store_open=reached, patience=DELIVERY_PATIENCE_SECONDS if options.once else None
             ),
         )
+        if config.server.listen is not None:
+            from llmbench.cli.http_side import http_side  # which takes a while, and most engines have none
+
+            for companion in http_side(config, env, store, spool, supervisor):
+                supervisor.accompany(companion)
         _announce(store, runs, providers, plan)
         if sharing.leases.shared:
             logger.info(

@@ -24,6 +24,8 @@ _MODULES = {
     "errors": "llmbench.cli.errors",
     "health": "llmbench.cli.health",
     "store": "llmbench.cli.store_copy",
+    "ingest": "llmbench.cli.ingest",
+    "keys": "llmbench.cli.keys",
     "config": "llmbench.cli.configuration",
     "doctor": "llmbench.cli.doctor",
     "calibrate": "llmbench.cli.calibrate",

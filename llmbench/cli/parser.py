@@ -12,7 +12,9 @@ from typing import Any, NoReturn
 
 from llmbench import __version__
 from llmbench.cli import output
+from llmbench.cli.address_arguments import address, port
 from llmbench.cli.exits import ExitCode
+from llmbench.cli.key_arguments import key_id, runner_id, scopes
 
 EXIT_CODES = """\
 exit codes: 0 all well; 1 something failed or is down; 2 wrong usage or
@@ -111,17 +113,6 @@ def path(text: str) -> Path:
     return Path(text)
 
 
-def port(text: str) -> int:
-    """Parse a port; 0 lets the system choose."""
-    try:
-        value = int(text)
-    except ValueError:
-        value = -1
-    if not 0 <= value <= 65535:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a port: give a number from 0 to 65535")
-    return value
-
-
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -186,6 +177,8 @@ def build() -> Parser:
     _errors(commands)
     _health(commands)
     _store(commands)
+    _ingest(commands)
+    _keys(commands)
     _configuration(commands)
     doctor = _add(commands, "doctor", "check the configuration, the credentials, the store and this machine")
     _json(doctor)
@@ -308,6 +301,34 @@ def _store(commands: Any) -> None:
     copy.add_argument("target", type=place, metavar="TO", help="where it shall be, too")
     _json(copy)
     _config(copy)
+
+
+def _ingest(commands: Any) -> None:
+    ingest = _add(commands, "ingest", "take outcomes over HTTP from runners that cannot reach the store (the bridge)")
+    ingest.add_argument(
+        "--listen", type=address, metavar="HOST:PORT", help="where (default: server.listen, or else 127.0.0.1:8787)"
+    )
+    _config(ingest)
+
+
+def _keys(commands: Any) -> None:
+    keys = _add(commands, "keys", "make, list and revoke the keys that runners use to talk to a bridge")
+    actions = keys.add_subparsers(title="actions", metavar="ACTION", dest="action", required=True)
+    new = _add(actions, "new", "make a key for a runner, and print it: it can't be shown again")
+    new.add_argument("runner", type=runner_id, metavar="RUNNER", help="runner.id of the runner that is to use it")
+    new.add_argument(
+        "--scope",
+        type=scopes,
+        default=["ingest", "worklist"],
+        metavar="A,B",
+        help="what it allows: ingest, worklist and read (default ingest,worklist)",
+    )
+    listing = _add(actions, "list", "list the keys that were made, without the keys themselves")
+    _json(listing)
+    revoke = _add(actions, "revoke", "let a key in no more, from now on")
+    revoke.add_argument("key", type=key_id, metavar="KEY_ID", help="its id, as keys list shows it")
+    for action in actions.choices.values():
+        _config(action)
 
 
 def _errors(commands: Any) -> None:

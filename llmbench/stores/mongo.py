@@ -80,6 +80,7 @@ class MongoStore:
         self._address = address
         self._limits = limits or Limits()
         self._opened: _Open | None = None
+        self._unreached: str | None = None
         self._failed: dict[tuple[str, str], IndexState] = {}
         self._turn = anyio.Lock()
         self._landed = Landed()
@@ -94,9 +95,16 @@ class MongoStore:
         """
         if self._opened is not None:
             return
+        try:
+            self._opened = await self._connected()
+        except StoreError as error:
+            self._unreached = str(error)
+            raise
+
+    async def _connected(self) -> _Open:
         client = await mongo_client.connect(self._address, self._limits)
         try:
-            self._opened = await self._open(client)
+            return await self._open(client)
         except BaseException:
             await _closed(client)
             raise
@@ -330,7 +338,7 @@ class MongoStore:
 
     def _database(self) -> Database:
         if self._opened is None:
-            raise StoreError(f"{self.description} is not open; open the store first")
+            raise StoreError(self._unreached or f"{self.description} is not open; open the store first")
         return self._opened.database
 
 

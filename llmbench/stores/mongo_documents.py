@@ -2,7 +2,7 @@
 
 Going in, a document is the whole Struct: dates as BSON dates, which keep milliseconds, the id as an ObjectId. Coming
 back, documents of earlier writers are read as far as they go: a field that is missing or of another type gets the
-value that says "not known", by `_UNKNOWN`.
+value that says "not known", by `llmbench.stores.earlier`.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from bson.objectid import ObjectId
 from llmbench.messages import Envelope, Failure, Model, Outcome, Sample
 from llmbench.stores.canonical import UnstorableError, canonical_form, canonical_json, in_milliseconds
 from llmbench.stores.counted import UNDATED
+from llmbench.stores.earlier import completed
 from llmbench.stores.mongo_client import Document
 from llmbench.stores.mongo_schema import FAILURES, PROBES, SAMPLES
 
@@ -144,7 +145,7 @@ def _plain_scalar(value: Any) -> Any:
 
 
 def sample_of(document: Mapping[str, Any]) -> Sample:
-    """Return a document of the metrics collections as a Sample; see `_UNKNOWN` for what it may lack."""
+    """Return a document of the metrics collections as a Sample; see `llmbench.stores.earlier` for what it may lack."""
     return _read(document, Sample)
 
 
@@ -182,10 +183,7 @@ def _read_leniently(values: Document, key: Any, kind: type[T]) -> T:
         value = converted(values.get(field.encode_name), field.type)
         if value is not None:
             read[field.name] = value
-    for name, unknown in _UNKNOWN[kind].items():
-        if name not in read:
-            read[name] = unknown({**read, "made": made_at(key)}) if callable(unknown) else unknown
-    return kind(**read)
+    return kind(**completed(read, kind, made_at(key)))
 
 
 def converted(value: Any, annotation: Any) -> Any:
@@ -201,73 +199,3 @@ def converted(value: Any, annotation: Any) -> Any:
     if isinstance(converted, datetime) and converted.tzinfo is None:
         return converted.replace(tzinfo=UTC)  # earlier writers wrote UTC without saying so
     return converted
-
-
-def _made(read: Document) -> Any:
-    return read["made"]
-
-
-def _told(read: Document) -> Any:
-    """Return when it was, or else when the document was made."""
-    return read["made"] if read["run_ts"] == UNDATED else read["run_ts"]
-
-
-_UNKNOWN: dict[type, dict[str, Any]] = {
-    Sample: {
-        "gen_ts": _told,
-        "provider": "",
-        "model_name": "",
-        "temperature": None,
-        "requested_tokens": 0,
-        "output_tokens": None,
-        "generate_time": 0.0,
-        "tokens_per_second": None,
-        "time_to_first_token": None,
-        "times_between_tokens": lambda _: [],
-        "misc": lambda _: {},
-        "metrics_schema_version": 1,
-        "outcome": "ok",
-        "ttft_available": lambda read: read.get("time_to_first_token") is not None,
-        "visible_text_empty": False,
-        "token_source": "unknown",
-        "request_mode": "unknown",
-        "benchmark_profile_id": "unknown",
-        "protocol_version": 0,
-        "validation_policy": "unknown",
-        "sample_role": "scheduled",
-        "attempts_count": 0,
-        "clock": "user",
-        "resolution": "coarse",
-        "coalesced_reads": 0,
-        "client_lag_max": 0.0,
-        "connection_reused": False,
-        "runner_id": "unknown",
-        "llmbench_version": "unknown",
-        "endpoint": "unknown",
-    },
-    Failure: {
-        "provider": "",
-        "model_name": "",
-        "ts": _told,
-        "stage": "generate",
-        "message": "",
-        "error_kind": "unknown",
-        "error_cause": "unknown",
-        "http_status": None,
-        "provider_error_code": None,
-        "normalized_message": lambda read: read.get("message", ""),
-        "fingerprint": "",
-        "advice": "",
-        "outcome": "failed",
-        "benchmark_profile_id": "unknown",
-        "protocol_version": 0,
-        "sample_role": "scheduled",
-        "runner_id": "unknown",
-        "llmbench_version": "unknown",
-        "endpoint": "unknown",
-        "partial": lambda _: {},
-    },
-    Model: {"enabled": False, "deprecated": False, "created_at": _made},
-}
-"""What an earlier document is taken to say where it says nothing: a value, or how to find one. Its gaps are not to be
-trusted in a ranking, so it is ``coarse``; it was scheduled, since nothing else ran then."""
