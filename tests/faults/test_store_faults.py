@@ -130,7 +130,8 @@ class Engine:
         self._place.configure(f"lease_seconds = 1\n{schedule}", groq=models)
         config = self._place.folder / "config.toml"
         with config.open("a") as file:
-            file.write(f'concurrency = 4\n\n[store.mongo]\ndatabase = "{self.database.name}"\n\n[spool]\nfolder = "spool"\n')
+            file.write(f'concurrency = 4\n\n[store.mongo]\ndatabase = "{self.database.name}"\n\n')
+            file.write('[spool]\nfolder = "spool"\n')
 
     def start(self) -> None:
         self._process = self._driver.tell(str(self._place.folder))
