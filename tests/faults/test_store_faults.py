@@ -134,7 +134,7 @@ class Engine:
             file.write('[spool]\nfolder = "spool"\n')
 
     def start(self) -> None:
-        self._process = self._driver.tell(str(self._place.folder))
+        self._process = self._driver.tell(str(self._log))
         self._runs = True
 
     def end(self, *signals: signal.Signals) -> int:
