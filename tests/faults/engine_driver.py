@@ -2,7 +2,8 @@
 
 Starting the program costs a second or two, nearly all of it for importing SDKs. This process imports all of that
 once, opens nothing and starts no event loop, and forks a child for each line on standard input, which names the file
-for the child's log. It answers with the child's process id at once, and with its exit status once it has ended.
+for the child's log; the child works in that file's folder. It answers with the child's process id at once, and with
+its exit status once it has ended.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import NoReturn
 
 from llmbench import ids
@@ -34,7 +36,8 @@ def serve(run: Callable[[str], NoReturn]) -> None:
 
 
 def run_as_engine(log: str) -> NoReturn:
-    """Be the program, with a log file for standard output."""
+    """Be the program in a log's folder, with the log for standard output."""
+    os.chdir(Path(log).parent)
     os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), 1)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     # Outcome ids hold bytes that are random for a process, and a fork is a process that did not draw its own.

@@ -1,17 +1,14 @@
 """The fork server of `engine_driver` for engines on MongoDB, with limits short enough for a test.
 
-Each line on standard input names the folder of an engine: its config.toml is there, and its log, ``log``, goes there.
 Of the program nothing is changed but how long it waits: for a server, between two attempts, after a second signal.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
-from typing import NoReturn
 
-from llmbench.actors import sink, supervisor
-from llmbench.cli import context, waiting
+from llmbench.actors import delivery, sink, supervisor
+from llmbench.cli import beginning, context
 from llmbench.config import Config
 from llmbench.stores.base import Store
 from llmbench.stores.mongo import MongoStore
@@ -25,14 +22,9 @@ def impatient_store(config: Config, env: Mapping[str, str]) -> Store:
     return MongoStore(context.mongo_address(config, env), LIMITS)
 
 
-def run_engine_in(folder: str) -> NoReturn:
-    os.chdir(folder)
-    engine_driver.run_as_engine("log")
-
-
 if __name__ == "__main__":
     context._mongo = impatient_store
-    sink._RETRY_FIRST = waiting._FIRST = 0.05
-    sink._RETRY_LONGEST = waiting._LONGEST = 0.2
+    delivery._RETRY_FIRST = sink._RETRY_FIRST = beginning._FIRST = 0.05
+    delivery._RETRY_LONGEST = sink._RETRY_LONGEST = beginning._LONGEST = delivery._BLOCKED_SECONDS = 0.2
     supervisor._ABORT_SECONDS = 0.2
-    engine_driver.serve(run_engine_in)
+    engine_driver.serve(engine_driver.run_as_engine)

@@ -5,16 +5,12 @@
 from __future__ import annotations
 
 import fcntl
-import json
-import os
-import random
 import signal
 import sqlite3
-import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing, contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -32,98 +28,12 @@ from llmbench.providers.openai_family import OpenAIFamily
 from llmbench.simulator import SpawnedSimulator
 from llmbench.stores.sqlite import SQLiteStore
 from tests.actors.engine import Engine, failures, ids, in_store, lane, runs, samples, settings, unique
-from tests.e2e.program import KEY, KEYS, SECONDS, Place, ended, output, until_logged
-
-DRIVER = (sys.executable, "-m", "tests.faults.engine_driver")
-KILLS = {False: 25, True: 200}
-"""How often engines are killed at random moments: in every session, and in a long one."""
+from tests.e2e.program import KEY, SECONDS, Place, ended, output, until_logged
 
 
 @pytest.fixture
 def place(tmp_path: Path, simulator: SpawnedSimulator) -> Place:
     return Place(tmp_path, simulator)
-
-
-class Doomed:
-    """The engines of one database, each killed by its log's name; `logs` keeps them."""
-
-    def __init__(self, driver: subprocess.Popen[str], folder: Path) -> None:
-        self._driver = driver
-        self._folder = folder
-        self.logs: list[Path] = []
-
-    def start(self) -> int:
-        """Start an engine; return its process id."""
-        log = self._folder / f"{len(self.logs)}.log"
-        self.logs.append(log)
-        assert self._driver.stdin is not None
-        self._driver.stdin.write(f"{log}\n")
-        self._driver.stdin.flush()
-        return int(output(self._driver).readline())
-
-    def end(self, process: int, number: signal.Signals) -> int:
-        """Send it a signal; return its exit code."""
-        os.kill(process, number)
-        return int(output(self._driver).readline())
-
-    def stored(self) -> list[str]:
-        """Return the ids that the logs say are stored; the last line of each may have been cut by the kill."""
-        lines = [line for log in self.logs if log.exists() for line in log.read_text().split("\n")[:-1]]
-        documents = [json.loads(line) for line in lines]
-        return [document["id"] for document in documents if document.get("event") == "run"]
-
-    def until_first_run(self) -> None:
-        """Wait until the newest engine's log tells of a stored run."""
-        deadline = monotonic() + SECONDS
-        while not (self.logs[-1].exists() and '"event":"run"' in self.logs[-1].read_text()):
-            assert monotonic() < deadline
-            sleep(0.005)
-
-
-@contextmanager
-def doomed(place: Place, models: list[str]) -> Iterator[Doomed]:
-    """Configure engines that measure as fast as they can, over and over, and have the fork server make them."""
-    place.configure("fresh_minutes = 0.1", groq=[])
-    config = place.folder / "config.toml"
-    fast = config.read_text().replace("requests_per_minute = 6000", "requests_per_minute = 100000\nconcurrency = 8")
-    config.write_text(fast.replace("max_tokens = 16", "max_tokens = 4"))
-    env = KEYS | {"BENCHMARK_MODELS": ",".join(f"groq/{model}" for model in models)}
-    with place.started(command=DRIVER, env=env, stdin=subprocess.PIPE, stderr=None) as driver:
-        yield Doomed(driver, place.folder)
-
-
-@pytest.mark.timeout(600)
-def test_K1_kills_lose_nothing_that_was_stored(place: Place, simulator: SpawnedSimulator, long: bool) -> None:
-    """SIGKILL at random moments, over one file.
-
-    1. Many engines are killed: every other one as it starts or later, the others once they have stored a run.
-    2. One more runs over what they left, and ends well when it is told to.
-    3. The file passes its integrity check, every id that a log told as stored is in it, and no id is there twice.
-    4. The server saw more requests than were stored, so the kills did hit runs on their way into the file.
-    """
-    kills = KILLS[long]
-    models = [unique("ttft1-gap0.5") for _ in range(600)]
-    before = simulator.counts().requests
-    moments = random.Random(19)
-    with doomed(place, models) as engines:
-        for kill in range(kills):
-            engine = engines.start()
-            if kill % 2:
-                engines.until_first_run()
-            sleep(moments.uniform(0, 0.15 if kill % 2 else 0.4))
-            assert engines.end(engine, signal.SIGKILL) == -signal.SIGKILL
-        last = engines.start()
-        engines.until_first_run()
-        assert engines.end(last, signal.SIGTERM) == 0
-
-    told = engines.stored()
-    with closing(sqlite3.connect(place.database)) as connection:
-        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-        stored = [row[0] for row in connection.execute("SELECT id FROM samples UNION ALL SELECT id FROM failures")]
-    assert len(told) == len(set(told)) > kills
-    assert set(told) <= set(stored)
-    assert len(stored) == len(set(stored))
-    assert simulator.counts().requests - before - len(stored) > kills // 4
 
 
 def test_K3_what_does_not_end_in_time_is_cut_off_and_recorded(place: Place, simulator: SpawnedSimulator) -> None:

@@ -8,11 +8,12 @@ import json
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
@@ -31,6 +32,7 @@ PASSWORD = "s3cr3t-pass"
 ROLES = ["readWriteAnyDatabase"]
 OUTAGES = {False: (1, 0.0), True: (5, 3.0)}
 """How often the store goes away, and for how many seconds longer than it takes to notice, by ``--long``."""
+KEPT = "(takes nothing now|is blocked), what is measured is kept in the spool"
 OFTEN = "fresh_minutes = 0.1"
 
 
@@ -128,10 +130,11 @@ class Engine:
         self._place.configure(f"lease_seconds = 1\n{schedule}", groq=models)
         config = self._place.folder / "config.toml"
         with config.open("a") as file:
-            file.write(f'concurrency = 4\n\n[store.mongo]\ndatabase = "{self.database.name}"\n')
+            file.write(f'concurrency = 4\n\n[store.mongo]\ndatabase = "{self.database.name}"\n\n')
+            file.write('[spool]\nfolder = "spool"\n')
 
     def start(self) -> None:
-        self._process = self._driver.tell(str(self._place.folder))
+        self._process = self._driver.tell(str(self._log))
         self._runs = True
 
     def end(self, *signals: signal.Signals) -> int:
@@ -159,7 +162,7 @@ class Engine:
         return [line["message"] for line in self.lines() if "message" in line]
 
     def told(self) -> list[str]:
-        """Return the ids that the log says are stored."""
+        """Return the ids that the log says are recorded."""
         return [line["id"] for line in self.lines() if line.get("event") == "run"]
 
     def requested(self) -> list[str | None]:
@@ -170,6 +173,11 @@ class Engine:
     def stored(self) -> list[dict[str, Any]]:
         """Return the documents of all outcomes."""
         return [one for name in ("metrics_cloud_v2", "errors_cloud") for one in self.database[name].find()]
+
+    def quarantined(self) -> list[str]:
+        """Return the ids of what the spool keeps in quarantine; no engine runs."""
+        with closing(sqlite3.connect(self._place.folder / "spool" / "spool.db")) as connection:
+            return [one for (one,) in connection.execute("SELECT id FROM outcomes WHERE state = 'quarantined'")]
 
     def until(self, condition: Callable[[], bool]) -> None:
         """Wait until it is so; a log in a file tells nobody that it has grown."""
@@ -194,15 +202,23 @@ def engine(driver: Driver, server: Server, simulator: SpawnedSimulator, tmp_path
 
 
 def check_accounts(engine: Engine, refused: int = 0) -> None:
-    """Each request is an outcome that the log tells as stored and that is there once, but for those refused."""
+    """Each request is an outcome that the log tells as recorded, and that is in the database once, or is refused."""
     stored = [str(one["_id"]) for one in engine.stored()]
-    assert sorted(engine.told()) == sorted(stored)
-    assert len(engine.requested()) == len(stored) + refused
-    assert engine.messages()[-1] == f"ended: {len(stored)} outcomes stored, {refused} refused, 0 not stored"
+    quarantined = engine.quarantined()
+    assert len(quarantined) == refused
+    assert sorted(engine.told()) == sorted(stored + quarantined)
+    told = len(engine.told())
+    assert len(engine.requested()) == told
+    assert engine.messages()[-1] == ended(told, len(stored), 0)
     failed = [one for one in engine.stored() if one["outcome"] == "failed"]
     counts = Counter(one["fingerprint"] for one in failed)
     assert {one["fingerprint"]: one["count"] for one in engine.database.error_rollups.find()} == counts
     assert [one for one in failed if one.get("uncounted")] == []
+
+
+def ended(recorded: int, stored: int, waiting: int) -> str:
+    """Return the last sentence of an engine that lost nothing."""
+    return f"ended: {recorded} outcomes recorded, {stored} stored, {waiting} wait in the spool, 0 lost"
 
 
 @pytest.mark.timeout(300)
@@ -217,7 +233,7 @@ def check_accounts(engine: Engine, refused: int = 0) -> None:
 def test_S2_S3_S5_a_store_that_goes_away_and_comes_back_costs_nothing(
     engine: Engine, server: Server, long: bool, away: Callable[[Server], AbstractContextManager[None]], sentence: str
 ) -> None:
-    """While it is away runs go on, and the log says what is wrong, once; then every outcome is stored, once.
+    """While it is away runs are made and recorded, and the log says what is wrong, once; then all is stored, once.
 
     Of the models some succeed, over and over, and some fail, once each. The accounts are those of the provider, the
     log and the database: each has the same outcomes at the end, and failures are counted as often as they are there.
@@ -229,54 +245,67 @@ def test_S2_S3_S5_a_store_that_goes_away_and_comes_back_costs_nothing(
         engine.until_told(3 * outage)
         with away(server):
             before = len(engine.requested())
-            engine.until_logged(rf"^store MongoDB database .*({sentence})", outage)
+            engine.until_logged(rf"^the store {KEPT}: MongoDB database .*({sentence})", outage)
             engine.until(lambda: len(engine.requested()) > before + 8)  # noqa: B023  called in this turn only
             sleep(seconds)
             told = len(engine.told())
-        engine.until_logged("^store takes outcomes again$", outage)
+        engine.until_logged("^the store takes outcomes again$", outage)
         engine.until_told(told + 10)
+        engine.until(lambda: len(engine.stored()) > told)  # noqa: B023  the same
 
     assert engine.end(signal.SIGTERM) == 0
     check_accounts(engine)
-    complaints = [line for line in engine.lines() if line["logger"] == "llmbench.actors.sink"]
+    complaints = [line for line in engine.lines() if line["logger"] == "llmbench.actors.delivery"]
     assert [line["level"] for line in complaints] == ["error", "info"] * outages
     assert PASSWORD not in json.dumps(engine.lines())
 
 
-def test_S1_S2_engines_that_end_and_start_while_their_store_is_away(engine: Engine, server: Server) -> None:
-    """What is measured and not stored at the end is told, and the next engine measures it anew.
+def test_S1_S2_engines_that_start_and_end_while_their_store_is_away(engine: Engine, server: Server) -> None:
+    """They measure what config.toml lists and record it; nothing is measured twice, and all is stored in the end.
 
-    1. The server is killed while an engine measures. At its end, stored and not stored make up all that was measured.
-    2. The next engine says that it waits for the server, measures nothing yet, and can be ended.
-    3. One more waits, and goes on once the server is there: with the models that were not stored, and no others.
+    1. The first engine never meets the server, measures every model, and is killed.
+    2. The next one measures what is new only, of which one run goes on until it is killed, too.
+    3. One more records that run as interrupted, has nothing to measure, is ended, and says what waits in the spool.
+    4. The last one starts while the server is away, and delivers all of it once the server is there.
     """
-    models = [unique("ttft200-gap5") for _ in range(16)]
-    engine.configure(*models)
-    engine.start()
-    engine.until_told(1)
+    models = [unique("ttft20-gap5") for _ in range(16)]
+    new, endless = unique(), unique("ttft5-gap5-stall3")
     with server.killed():
-        engine.until(lambda: len(engine.requested()) == 16)
-        assert engine.end(signal.SIGTERM, signal.SIGTERM) == 128 + signal.SIGTERM
-        told = len(engine.told())
-        (lost,) = [message for message in engine.messages() if "were not stored" in message]
-        assert lost == f"{16 - told} outcomes were not stored: the store did not take them in time"
+        engine.configure(*models)
+        engine.start()
+        engine.until_told(16)
+        engine.until_logged(rf"^the store {KEPT}: MongoDB database .* can't be reached \(")
+        assert engine.end(signal.SIGKILL) == -signal.SIGKILL
+
+        engine.configure(*models, new, endless)
+        engine.start()
+        engine.until_told(17)
+        engine.until(lambda: len(engine.requested()) == 18)
+        assert engine.end(signal.SIGKILL) == -signal.SIGKILL
 
         engine.start()
-        engine.until_logged(r"^waiting for the store: MongoDB database .* can't be reached \(")
-        assert engine.end(signal.SIGTERM) == -signal.SIGTERM
+        engine.until_logged(f"^1 runs were interrupted when llmbench last ended: groq/{endless}$")
+        engine.until_logged(rf"^the store {KEPT}", 3)
+        assert engine.end(signal.SIGTERM, signal.SIGTERM) == 128 + signal.SIGTERM
+        assert engine.messages()[-1] == ended(0, 0, 18)
         engine.start()
-        engine.until_logged("^waiting for the store", 2)
-        assert len(engine.requested()) == 16
-    engine.until(lambda: {one["model_name"] for one in engine.stored()} == set(models))
+        engine.until_logged(rf"^the store {KEPT}", 4)
+    engine.until(lambda: len(engine.stored()) == 18)
 
     assert engine.end(signal.SIGTERM) == 0
-    assert sum(message.startswith("the store answers: MongoDB") for message in engine.messages()) == 1
-    assert len(engine.stored()) == len(set(engine.told()) | {str(one["_id"]) for one in engine.stored()}) == 16
-    assert 16 + 1 <= len(engine.requested()) <= 16 + 16 - told
+    assert engine.messages()[-1] == ended(0, 18, 0)
+    assert sorted(str(one) for one in engine.requested()) == sorted([*models, new, endless])
+    stored = {one["model_name"]: one for one in engine.stored()}
+    assert set(stored) == {*models, new, endless}
+    assert (stored[endless]["error_kind"], stored[endless]["error_cause"]) == ("local", "interrupted")
+    assert {str(one["_id"]) for one in engine.stored()} == {*engine.told(), str(stored[endless]["_id"])}
 
 
 def test_S9_one_outcome_that_the_store_refuses_keeps_no_other_out(engine: Engine, server: Server) -> None:
-    """They come in one batch, as the server is frozen first; the one is named in the log, and the exit code is 1."""
+    """They come in one batch, as the server is frozen first; the one is named in the log and kept in quarantine.
+
+    The exit code is 1, as somebody has to look at it.
+    """
     good, odd = [unique() for _ in range(40)], unique(name="z-")
     engine.database.create_collection("metrics_cloud_v2", validator={"model_name": {"$ne": odd}})
     engine.configure(*good, odd)
@@ -284,13 +313,14 @@ def test_S9_one_outcome_that_the_store_refuses_keeps_no_other_out(engine: Engine
     engine.until_told(1)
     with server.frozen():
         engine.until(lambda: len(engine.requested()) == 41)
-    engine.until_told(40)
+    engine.until(lambda: len(engine.stored()) == 40)
     engine.until_logged("was not stored")
 
     assert engine.end(signal.SIGTERM) == 1
     assert {one["model_name"] for one in engine.stored()} == set(good)
     (refused,) = [message for message in engine.messages() if "was not stored" in message]
-    assert re.search(rf"^outcome [0-9a-f]{{24}} of groq/{odd} was not stored: MongoDB refused the document: ", refused)
+    why = "and is kept in quarantine: MongoDB refused the document: "
+    assert re.search(rf"^outcome [0-9a-f]{{24}} of groq/{odd} was not stored, {why}", refused)
     check_accounts(engine, refused=1)
 
 
