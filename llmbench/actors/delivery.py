@@ -55,6 +55,7 @@ class Delivery:
         self.status: StoreStatus = "ok" if opened else "failing"
         self.reason: str | None = None if opened else "it did not answer when llmbench started"
         """Why the store does not take outcomes now; None while it does."""
+        self._logged: StoreStatus = "ok"
         self.state = StoreState(status=self.status, at=clock.now(), waiting=0, reason=self.reason)
         """What the bus was told last, or would have been at the start."""
         self.stored = 0
@@ -182,7 +183,8 @@ class Delivery:
             await self._draining.wait()
 
     async def _report(self, status: StoreStatus, reason: str | None) -> None:
-        changed, self.status, self.reason = status != self.status, status, reason
+        changed, self._logged = status != self._logged, status
+        self.status, self.reason = status, reason
         counts = await self._spool.counts()
         self.state = StoreState(status=status, at=self._clock.now(), waiting=counts.waiting, reason=reason)
         self._bus.publish(self.state)
