@@ -74,6 +74,10 @@ class Delivery:
         self._answered = anyio.current_time()
         self._draining.set()
 
+    @property
+    def draining(self) -> bool:
+        return self._draining.is_set()
+
     async def run(self) -> None:
         """Deliver. Raises `ActorDown` once the spool can't be used any more."""
         try:
