@@ -6,6 +6,7 @@ what it does not answer for is tried again, for ever, with growing pauses.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import random
 from collections.abc import Sequence
@@ -36,6 +37,7 @@ _BLOCKED_SECONDS = 60.0
 _LOOK_AGAIN_SECONDS = 5.0
 """What was put off for one outcome's sake is looked for this often."""
 _RETRY_WHILE_DRAINING = 1.0
+_UNTOLD = "the store has no word, or more than one, for its id"
 
 
 class Delivery:
@@ -73,6 +75,10 @@ class Delivery:
         self._answered = anyio.current_time()
         self._draining.set()
 
+    @property
+    def draining(self) -> bool:
+        return self._draining.is_set()
+
     async def run(self) -> None:
         """Deliver. Raises `ActorDown` once the spool can't be used any more."""
         try:
@@ -85,7 +91,11 @@ class Delivery:
     async def _round(self) -> bool:
         """Deliver what is due, or wait for something; say whether there may be more."""
         seen = self._spool.recorded
-        waiting = await self._spool.peek(_BATCH if self.status == "ok" else _SENTINEL, self._clock.now())
+        now = self._clock.now()
+        if self._draining.is_set():  # there is no later: what was put off is due
+            now += timedelta(seconds=_RETRY_LONGEST)
+        waiting = await self._spool.peek(_BATCH if self.status == "ok" else _SENTINEL, now)
+        self._level.look()
         if not waiting and self._draining.is_set():
             return False
         if waiting or not self._opened:
@@ -109,7 +119,8 @@ class Delivery:
                 group.cancel_scope.cancel()
 
             group.start_soon(first, self._draining)
-            with anyio.move_on_after(_LOOK_AGAIN_SECONDS):
+            # A spool that failed is met again by the next call; from here its error would come in a group.
+            with anyio.move_on_after(_LOOK_AGAIN_SECONDS), contextlib.suppress(SpoolFailed):
                 await self._spool.more_than(seen)
             group.cancel_scope.cancel()
 
@@ -121,16 +132,15 @@ class Delivery:
             if not waiting:  # others need the store, too: the catalogue, the leases
                 await self._works()
                 return
-            verdicts = await self._store.put([one.envelope for one in waiting])
-        except StoreError as error:
+            verdicts = _matched(waiting, await self._store.put([one.envelope for one in waiting]))
+            await self._settle(waiting, verdicts)
+        except StoreError as error:  # the store's, or the spool's if there is no room to note what became of them
             await self._away(error)
         else:
-            await self._take(waiting, verdicts)
+            await self._look_at(verdicts)
 
-    async def _take(self, waiting: Sequence[Waiting], verdicts: Sequence[Verdict]) -> None:
-        known = [verdict for verdict in verdicts if verdict.status != "unknown"]
-        await self._settle(waiting, verdicts)
-        if known:
+    async def _look_at(self, verdicts: Sequence[Verdict]) -> None:
+        if any(verdict.status != "unknown" for verdict in verdicts):
             await self._works()
         else:
             await self._away(StoreError(next((v.reason for v in verdicts if v.reason), "the store did not answer")))
@@ -141,12 +151,14 @@ class Delivery:
             await self._spool.delivered(stored)
             self.stored += len(stored)
             self._level.look()
+        unknown: dict[tuple[int, str], list[str]] = {}
         for one, verdict in zip(waiting, verdicts, strict=True):
             if verdict.status in ("conflict", "rejected"):
                 await self._quarantine(one, verdict)
             elif verdict.status == "unknown":
-                again = self._clock.now() + timedelta(seconds=_pause(one.tries))
-                await self._spool.retry_later([one.id], verdict.reason or "the store did not say", again)
+                unknown.setdefault((one.tries, verdict.reason or "the store did not say"), []).append(one.id)
+        for (tries, reason), ids in unknown.items():  # together: each call is a commit
+            await self._spool.retry_later(ids, reason, self._clock.now() + timedelta(seconds=_pause(tries)))
 
     async def _quarantine(self, one: Waiting, verdict: Verdict) -> None:
         outcome, reason = one.envelope.outcome, verdict.reason or verdict.status
@@ -191,6 +203,15 @@ class Delivery:
         if changed and reason is not None:
             what = "is blocked" if status == "blocked" else "takes nothing now"
             logger.error("the store %s, what is measured is kept in the spool: %s", what, reason)
+
+
+def _matched(waiting: Sequence[Waiting], verdicts: Sequence[Verdict]) -> list[Verdict]:
+    """Return a verdict for each outcome, in their order. Only one for its own id counts; without one, it is unknown."""
+    told: dict[str, list[Verdict]] = {}
+    for verdict in verdicts:
+        told.setdefault(verdict.id, []).append(verdict)
+    found = [(one.envelope.outcome.id, told.get(one.envelope.outcome.id, [])) for one in waiting]
+    return [ones[0] if len(ones) == 1 else Verdict(key, "unknown", _UNTOLD) for key, ones in found]
 
 
 def _pause(tries: int) -> float:

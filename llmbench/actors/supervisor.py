@@ -199,8 +199,12 @@ class Supervisor:
             self.abort()
 
     def _delivery_down(self, reason: str) -> None:
-        if self.delivery is not None and self.delivery.spool_failed:
+        if self.delivery is None:
+            return
+        if self.delivery.spool_failed:
             self._without_spool(reason)
+        elif self.delivery.draining:  # the end does not wait for what crashes each time: the spool keeps it
+            self._hurry(0.0)
 
     def _without_spool(self, reason: str) -> None:
         """What is measured now could not be recorded."""

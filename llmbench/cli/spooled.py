@@ -40,6 +40,8 @@ async def open_spool(config: Config) -> AsyncIterator[Spool]:
             names = ", ".join(sorted({f"{run.provider}/{run.model_name}" for run in interrupted}))
             logger.warning("%d runs were interrupted when llmbench last ended: %.500s", len(interrupted), names)
         yield spool
+    except SpoolFailed as error:  # it failed when nothing ran that would have noticed
+        raise CommandError(str(error), ExitCode.SPOOL) from error
     finally:
         await spool.close()
 

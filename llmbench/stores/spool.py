@@ -250,7 +250,10 @@ class Spool:
         return await self._call(lambda connection: rows.delivered(connection, sound, self._now()))
 
     async def retry_later(self, ids: Sequence[str], error: str, at: datetime) -> int:
-        """Let these be due only then, and remember why; return how many of them were waiting."""
+        """Let these be due only then, and remember why; return how many of them were waiting.
+
+        ``at`` is within an hour. What is put off for longer seems so because the clock was set back: it is due.
+        """
         sound = _all_sound(ids)
         return await self._call(lambda connection: rows.retry_later(connection, sound, error, at))
 

@@ -22,7 +22,11 @@ RecordStatus = Literal["recorded", "duplicate", "conflict"]
 State = Literal["waiting", "delivered", "quarantined"]
 
 _REASON_LIMIT = 40
-_PRUNE_STEP = 32
+_LONGEST_DELAY = 3600 * 1_000_000
+"""In microseconds. Nothing is put off for longer; what seems to be was put off while the clock was ahead."""
+
+EVER = 2**63 - 1
+"""A time that every other one is before."""
 
 _KINDS: dict[str, type[Sample | Failure]] = {"sample": Sample, "failure": Failure}
 
@@ -166,7 +170,9 @@ def _interrupted(connection: sqlite3.Connection, row: tuple[Any, ...], now: int)
 
 
 _DUE = "SELECT seq, id, digest, body, recorded_at, tries, error FROM outcomes WHERE seq IN ({places}) ORDER BY seq"
-_DUE_SEQ = "SELECT seq FROM outcomes WHERE state = 'waiting' AND next_try <= ? ORDER BY seq {order} LIMIT ?"
+_DUE_SEQ = (
+    "SELECT seq FROM outcomes WHERE state = 'waiting' AND next_try NOT BETWEEN ? AND ? ORDER BY seq {order} LIMIT ?"
+)
 
 
 def peek(connection: sqlite3.Connection, limit: int, now: int) -> list[Waiting]:
@@ -180,7 +186,7 @@ def peek(connection: sqlite3.Connection, limit: int, now: int) -> list[Waiting]:
 
 
 def _seqs(connection: sqlite3.Connection, order: str, now: int, limit: int) -> list[int]:
-    return [seq for (seq,) in connection.execute(_DUE_SEQ.format(order=order), (now, limit))]
+    return [seq for (seq,) in connection.execute(_DUE_SEQ.format(order=order), (now + 1, now + _LONGEST_DELAY, limit))]
 
 
 def _waiting(connection: sqlite3.Connection, row: tuple[Any, ...], now: int) -> Waiting | None:
@@ -227,12 +233,12 @@ def _update(
     return connection.executemany(sql, [(*values, one, state) for one in ids]).rowcount
 
 
-def prune(connection: sqlite3.Connection, before: int) -> int:
+def prune(connection: sqlite3.Connection, before: int, most: int) -> int:
     """Delete some of the rows that were delivered up to then, those that were delivered first; return how many."""
     return connection.execute(
         "DELETE FROM outcomes WHERE seq IN"
         " (SELECT seq FROM outcomes WHERE state = 'delivered' AND since <= ? ORDER BY since LIMIT ?)",
-        (before, _PRUNE_STEP),
+        (before, most),
     ).rowcount
 
 

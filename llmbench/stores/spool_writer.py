@@ -27,6 +27,9 @@ Level = Literal["ok", "warning", "paused"]
 WARN_AT = 0.80
 PAUSE_AT = 0.95
 _LOG_BYTES = 4 * 2**20
+_PRUNE_STEP = 32
+_PRUNE_STEP_WHEN_FULL = 1000
+"""No less than what is delivered at a time, or a backlog that is delivered would still fill the spool."""
 _GONE = "the file or its log was deleted, moved or replaced while it was in use"
 
 
@@ -168,9 +171,10 @@ class Writer:
         before = self._connection.total_changes
         self._connection.execute("BEGIN IMMEDIATE")
         answers = [(job, self._answer(job)) for job in group]
-        changed = self._connection.total_changes != before
-        if changed:
+        # While there is little room every call helps: once all is delivered, nothing else may come that changes a row.
+        if self.level != "ok" or self._connection.total_changes != before:
             self._prune()
+        changed = self._connection.total_changes != before
         last = rows.last_seq(self._connection)
         schema.commit(self._connection)
         if changed:
@@ -194,8 +198,11 @@ class Writer:
 
     def _prune(self) -> None:
         """Delete a few delivered rows: old ones, or any while the spool is rather full, since those are the luxury."""
-        age = self._limits.keep_seconds if self.level == "ok" else 0.0
-        rows.prune(self._connection, microseconds(self._clock.now()) - int(age * 1e6))
+        if self.level == "ok":
+            age = int(self._limits.keep_seconds * 1e6)
+            rows.prune(self._connection, microseconds(self._clock.now()) - age, _PRUNE_STEP)
+        else:
+            rows.prune(self._connection, rows.EVER, _PRUNE_STEP_WHEN_FULL)
 
     def _measure(self) -> None:
         self.used_bytes = schema.used_pages(self._connection) * schema.PAGE_SIZE

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import closing
+from datetime import timedelta
 from pathlib import Path
 
 import anyio
@@ -172,6 +173,12 @@ class TestDelivery:
         assert await spool.peek(10, moment(4)) == []
         (waiting,) = await spool.peek(10, moment(5))
         assert (waiting.tries, waiting.error) == (1, "timed\\nout")
+
+    async def test_clock_that_is_set_back(self, spool: Spool, clock: SetClock) -> None:
+        """What was put off while the clock was a year ahead does not wait for a year."""
+        (item,) = await filled(spool, 1)
+        await spool.retry_later([item.outcome.id], "timed out", NOON + timedelta(days=365, minutes=1))
+        assert [waiting.id for waiting in await spool.peek(10, NOON)] == [item.outcome.id]
 
     async def test_quarantine_and_release(self, spool: Spool) -> None:
         """What the store rejects is kept aside, counted by reason, and can be given another chance."""
@@ -397,6 +404,26 @@ class TestRoom:
                 assert len(levels) < 200
             assert {level for level, used in levels if used >= 0.80} == {"paused"}
             assert levels[-1][1] < 0.80
+
+    async def test_room_after_a_backlog(self, tmp_path: Path) -> None:
+        """A spool that filled up has room again once all is delivered, though nothing is recorded meanwhile."""
+        limits = Limits(group_seconds=0.0, cap_bytes=2**22)
+        async with opened_spool(tmp_path, limits) as spool:
+            while spool.level != "paused":
+                await filled(spool, 20)
+            while batch := await spool.peek(500, NOON):
+                await spool.delivered([waiting.id for waiting in batch])
+            assert (await spool.counts()).level == "ok"
+
+    async def test_room_after_the_clock_was_ahead(self, tmp_path: Path, clock: SetClock) -> None:
+        """What was delivered while the clock was a year ahead takes no room from what is to be recorded."""
+        async with opened_spool(tmp_path, Limits(group_seconds=0.0, cap_bytes=2**20), clock) as spool:
+            clock.advance(days=365)
+            await spool.delivered([item.outcome.id for item in await filled(spool, 100)])
+            clock.advance(days=-365)
+            while (counts := await spool.counts()).delivered and counts.level != "paused":
+                await filled(spool, 1)
+            assert (counts.level, counts.delivered) == ("ok", 0)
 
     async def test_cap(self, tmp_path: Path) -> None:
         """At the cap it takes no more outcomes and says so; delivering makes room, and then it does."""
