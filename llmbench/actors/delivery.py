@@ -83,6 +83,7 @@ class Delivery:
 
     async def _round(self) -> bool:
         """Deliver what is due, or wait for something; say whether there may be more."""
+        self._level.look()  # the spool makes room by itself, once what was delivered has been marked
         seen = self._spool.recorded
         waiting = await self._spool.peek(_BATCH if self.status == "ok" else _SENTINEL, self._clock.now())
         if not waiting and self._draining.is_set():

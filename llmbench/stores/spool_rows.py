@@ -23,6 +23,8 @@ State = Literal["waiting", "delivered", "quarantined"]
 
 _REASON_LIMIT = 40
 _PRUNE_STEP = 32
+EVER = 2**63 - 1
+"""A time that nothing is after, also if a clock was wrong."""
 
 _KINDS: dict[str, type[Sample | Failure]] = {"sample": Sample, "failure": Failure}
 
@@ -227,12 +229,12 @@ def _update(
     return connection.executemany(sql, [(*values, one, state) for one in ids]).rowcount
 
 
-def prune(connection: sqlite3.Connection, before: int) -> int:
+def prune(connection: sqlite3.Connection, before: int, most: int = _PRUNE_STEP) -> int:
     """Delete some of the rows that were delivered up to then, those that were delivered first; return how many."""
     return connection.execute(
         "DELETE FROM outcomes WHERE seq IN"
         " (SELECT seq FROM outcomes WHERE state = 'delivered' AND since <= ? ORDER BY since LIMIT ?)",
-        (before, _PRUNE_STEP),
+        (before, most),
     ).rowcount
 
 

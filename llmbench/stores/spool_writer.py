@@ -27,6 +27,7 @@ Level = Literal["ok", "warning", "paused"]
 WARN_AT = 0.80
 PAUSE_AT = 0.95
 _LOG_BYTES = 4 * 2**20
+_ROOM_ROWS = 256
 _GONE = "the file or its log was deleted, moved or replaced while it was in use"
 
 
@@ -112,8 +113,10 @@ class Writer:
 
     def _run(self) -> None:
         try:
+            self._make_room()
             while (group := self._collect()) is not None:
                 self._carry_out(group)
+                self._make_room()
                 self._checkpoint()
         except sqlite3.Error as error:
             self._fail(f"{getattr(error, 'sqlite_errorname', type(error).__name__)}: {error}")
@@ -194,8 +197,29 @@ class Writer:
 
     def _prune(self) -> None:
         """Delete a few delivered rows: old ones, or any while the spool is rather full, since those are the luxury."""
-        age = self._limits.keep_seconds if self.level == "ok" else 0.0
-        rows.prune(self._connection, microseconds(self._clock.now()) - int(age * 1e6))
+        before = microseconds(self._clock.now()) - int(self._limits.keep_seconds * 1e6)
+        rows.prune(self._connection, before if self.level == "ok" else rows.EVER)
+
+    def _make_room(self) -> None:
+        """Delete more of them while the spool is rather full and there is nothing else to do.
+
+        Or it would stay full of what was delivered: while it is, there is nothing new, and so no other occasion.
+        """
+        try:
+            while self.level != "ok" and self._jobs.empty() and self._pruned():
+                pass
+        except sqlite3.Error as error:
+            if not schema.is_full(error):
+                raise
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+
+    def _pruned(self) -> bool:
+        self._connection.execute("BEGIN IMMEDIATE")
+        deleted = rows.prune(self._connection, rows.EVER, _ROOM_ROWS)
+        schema.commit(self._connection)
+        self._measure()
+        return deleted > 0
 
     def _measure(self) -> None:
         self.used_bytes = schema.used_pages(self._connection) * schema.PAGE_SIZE
