@@ -90,6 +90,7 @@ class Delivery:
 
     async def _round(self) -> bool:
         """Deliver what is due, or wait for something; say whether there may be more."""
+        self._level.look()  # the spool makes room by itself, once what was delivered has been marked
         seen = self._spool.recorded
         now = self._clock.now()
         if self._draining.is_set():  # there is no later: what was put off is due

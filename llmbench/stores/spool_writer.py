@@ -30,6 +30,7 @@ _LOG_BYTES = 4 * 2**20
 _PRUNE_STEP = 32
 _PRUNE_STEP_WHEN_FULL = 1000
 """No less than what is delivered at a time, or a backlog that is delivered would still fill the spool."""
+_ROOM_ROWS = 256
 _GONE = "the file or its log was deleted, moved or replaced while it was in use"
 
 
@@ -115,8 +116,10 @@ class Writer:
 
     def _run(self) -> None:
         try:
+            self._make_room()
             while (group := self._collect()) is not None:
                 self._carry_out(group)
+                self._make_room()
                 self._checkpoint()
         except sqlite3.Error as error:
             self._fail(f"{getattr(error, 'sqlite_errorname', type(error).__name__)}: {error}")
@@ -203,6 +206,27 @@ class Writer:
             rows.prune(self._connection, microseconds(self._clock.now()) - age, _PRUNE_STEP)
         else:
             rows.prune(self._connection, rows.EVER, _PRUNE_STEP_WHEN_FULL)
+
+    def _make_room(self) -> None:
+        """Delete more of them while the spool is rather full and there is nothing else to do.
+
+        Or it would stay full of what was delivered: while it is, there is nothing new, and so no other occasion.
+        """
+        try:
+            while self.level != "ok" and self._jobs.empty() and self._pruned():
+                pass
+        except sqlite3.Error as error:
+            if not schema.is_full(error):
+                raise
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+
+    def _pruned(self) -> bool:
+        self._connection.execute("BEGIN IMMEDIATE")
+        deleted = rows.prune(self._connection, rows.EVER, _ROOM_ROWS)
+        schema.commit(self._connection)
+        self._measure()
+        return deleted > 0
 
     def _measure(self) -> None:
         self.used_bytes = schema.used_pages(self._connection) * schema.PAGE_SIZE

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -37,22 +38,26 @@ class Doomed:
     def __init__(self, driver: subprocess.Popen[str], folder: Path) -> None:
         self.folder = folder
         self.logs: list[Path] = []
-        self._driver = driver
-        self._process = 0
+        self.driver = driver
+        self.running = False
+        self.process = 0
 
     def start(self) -> None:
         log = self.folder / f"{len(self.logs)}.log"
         self.logs.append(log)
-        assert self._driver.stdin is not None
-        self._driver.stdin.write(f"{log}\n")
-        self._driver.stdin.flush()
-        self._process = int(output(self._driver).readline())
+        assert self.driver.stdin is not None
+        self.driver.stdin.write(f"{log}\n")
+        self.driver.stdin.flush()
+        self.process = int(output(self.driver).readline())
+        self.running = True
 
     def end(self, *numbers: signal.Signals) -> int:
         """Send it signals, or none; return its exit code."""
         for number in numbers:
-            os.kill(self._process, number)
-        return int(output(self._driver).readline())
+            os.kill(self.process, number)
+        code = int(output(self.driver).readline())
+        self.running = False
+        return code
 
     def kill(self) -> None:
         assert self.end(signal.SIGKILL) == -signal.SIGKILL
@@ -78,6 +83,13 @@ class Doomed:
         while not log.exists() or log.read_text().count(text) < times:
             assert monotonic() < deadline, (text, log.read_text()[-2000:] if log.exists() else "")
             sleep(0.005)
+
+    def until_listening(self) -> None:
+        """Wait until the newest engine takes signals, which is when it begins to measure."""
+        deadline, status = monotonic() + SECONDS, Path(f"/proc/{self.process}/status")
+        while not int(re.findall(r"SigCgt:\s*(\w+)", status.read_text())[0], 16) & 1 << (signal.SIGTERM - 1):
+            assert monotonic() < deadline, self.messages()[-5:]
+            sleep(0.01)
 
     def until_runs(self, count: int = 1) -> None:
         """Wait until the newest engine's log tells of so many recorded runs."""
@@ -110,12 +122,22 @@ def copied(database: Path) -> Iterator[sqlite3.Connection | None]:
             yield connection
 
 
-def configure(place: Place, more: str = "", *, schedule: str = "fresh_minutes = 0.1", **spool: object) -> None:
-    """Configure an engine that measures what the environment lists, as fast as it can; ``more`` is more TOML."""
-    place.configure(schedule, groq=[])
+def configure(
+    place: Place,
+    more: str = "",
+    *,
+    models: Sequence[str] = (),
+    schedule: str = "fresh_minutes = 0.1",
+    spool: Mapping[str, object] = {},
+) -> None:
+    """Configure an engine that measures these models, or what the environment lists, as fast as it can.
+
+    ``more`` is more TOML, ``schedule`` and ``spool`` more of those tables.
+    """
+    place.configure(schedule, groq=models)
     config = place.folder / "config.toml"
     fast = config.read_text().replace("requests_per_minute = 6000", "requests_per_minute = 100000\nconcurrency = 8")
-    table = "".join(f"{name} = {value}\n" for name, value in {"folder": f'"{SPOOL}"', **spool}.items())
+    table = "".join(f"{name} = {value}\n" for name, value in ({"folder": f'"{SPOOL}"'} | dict(spool)).items())
     config.write_text(f"{fast.replace('max_tokens = 16', 'max_tokens = 4')}\n[spool]\n{table}\n{more}")
 
 

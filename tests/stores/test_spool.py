@@ -425,6 +425,25 @@ class TestRoom:
                 await filled(spool, 1)
             assert (counts.level, counts.delivered) == ("ok", 0)
 
+    @pytest.mark.parametrize("restarted", [False, True])
+    async def test_a_pause_ends_by_itself(self, tmp_path: Path, restarted: bool) -> None:
+        """All is delivered in one call, and nothing is recorded while it is paused: it makes room all the same."""
+        limits = Limits(group_seconds=0.0, cap_bytes=200 * 4096)
+        async with opened_spool(tmp_path, limits) as spool:
+            while (await level_and_use(spool))[0] != "paused":
+                await filled(spool, 1)
+            assert spool._writer is not None
+            with pytest.MonkeyPatch.context() as patch:
+                if restarted:
+                    patch.setattr(spool._writer, "_make_room", lambda: None)
+                await spool.delivered([kept.id for kept in await exported(spool, "waiting")])
+                if restarted:
+                    await spool.close()
+                    await spool.open()
+            for _ in range(20):  # calls that change nothing
+                await spool.peek(2, NOON)
+            assert (await level_and_use(spool))[0] == "ok"
+
     async def test_cap(self, tmp_path: Path) -> None:
         """At the cap it takes no more outcomes and says so; delivering makes room, and then it does."""
         limits = Limits(group_seconds=0.0, cap_bytes=30 * 4096)
