@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -72,15 +72,18 @@ async def opened(store: Store, *, wait: bool = False) -> AsyncIterator[Store]:
             await store.close()
 
 
-def make_store(config: Config, env: Mapping[str, str]) -> Store:
-    """Return the configured store, not open yet. Raises CommandError if it can't be the one that is asked for."""
+def make_store(config: Config, env: Mapping[str, str], providers: Sequence[str] | None = None) -> Store:
+    """Return the configured store, not open yet. Raises CommandError if it can't be the one that is asked for.
+
+    ``providers`` are those whose worklists are asked for, where there are any; the enabled ones if None.
+    """
     if config.store_problems:
         raise CommandError("\n".join(config.store_problems))
     match config.store.kind:
         case "mongo":
             return _mongo(config, env)
         case "http":
-            return _http(config, env)
+            return _http(config, env, providers)
         case _:
             return _sqlite(config)
 
@@ -91,14 +94,17 @@ def _sqlite(config: Config) -> Store:
     return SQLiteStore(config.database)
 
 
-def _http(config: Config, env: Mapping[str, str]) -> Store:
+def _http(config: Config, env: Mapping[str, str], providers: Sequence[str] | None) -> Store:
     from llmbench.stores.http import HTTPStore  # and with it the HTTP client, which other stores don't need
 
-    return HTTPStore(http_settings(config, env))
+    return HTTPStore(http_settings(config, env, providers))
 
 
-def http_settings(config: Config, env: Mapping[str, str]) -> HttpSettings:
-    """Return where the HTTP store is, and its keys. Raises CommandError if a variable of one can't be used."""
+def http_settings(config: Config, env: Mapping[str, str], providers: Sequence[str] | None = None) -> HttpSettings:
+    """Return where the HTTP store is, and its keys; ``providers`` as in `make_store`.
+
+    Raises CommandError if a variable of one can't be used.
+    """
     from llmbench.stores.http_client import HttpSettings, shown
 
     table, secrets = config.store.http, Secrets(env)
@@ -114,12 +120,16 @@ def http_settings(config: Config, env: Mapping[str, str]) -> HttpSettings:
         key=key,
         worklist_url=table.worklist_url,
         worklist_key=worklist_key,
-        providers=tuple(provider.name for provider in config.enabled_providers()),
+        providers=tuple(_names(config) if providers is None else providers),
         seeds=tuple(listed_models(config)),
         ca_file=Path(table.ca_file) if table.ca_file else None,
         key_variable=table.key_env,
         worklist_key_variable=table.worklist_key_env,
     )
+
+
+def _names(config: Config) -> list[str]:
+    return [provider.name for provider in config.enabled_providers()]
 
 
 def _mongo(config: Config, env: Mapping[str, str]) -> Store:

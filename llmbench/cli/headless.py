@@ -70,7 +70,8 @@ async def _measure(
 ) -> int:
     lanes = [make_lane(settings, env) for settings in providers]
     working = working_lanes(lanes)
-    async with open_spool(config) as spool, closing(make_store(config, env)) as store:
+    names = [settings.name for settings in providers]
+    async with open_spool(config) as spool, closing(make_store(config, env, names)) as store:
         with store_errors():
             reached = await reach(store)
             selection = Selection(config, Catalogue(config, store).enabled, providers)
@@ -81,8 +82,7 @@ async def _measure(
             if reached:
                 await _warn_of_unreadable(store)
         if not runs:
-            names = ", ".join(settings.name for settings in providers)
-            raise CommandError("\n".join(selection.left_out) or _HOW_TO_FILL.format(providers=names))
+            raise CommandError("\n".join(selection.left_out) or _HOW_TO_FILL.format(providers=", ".join(names)))
         await warm_up(working)
         plan = _plan(config, runs, past, options)
         supervisor = Supervisor(

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from time import monotonic, sleep
 from typing import IO, Any, NamedTuple
 
 import anyio
@@ -144,3 +145,12 @@ def ended(process: subprocess.Popen[str], *signals: signal.Signals, before: str 
             read += next(line for line in output(process) if number.name in line)
     out, err = process.communicate(timeout=SECONDS)
     return Result(process.returncode, read + out, err)
+
+
+def turns(seconds: float) -> Iterator[None]:
+    """Turn slowly until the time is up, and then fail: what is elsewhere can only be asked."""
+    end = monotonic() + seconds
+    while monotonic() < end:
+        yield
+        sleep(0.03)
+    raise AssertionError(f"this took more than {seconds:g} s")

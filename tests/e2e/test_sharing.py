@@ -11,19 +11,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
-from time import monotonic, sleep
 from typing import Any, NamedTuple
 
 import msgspec
 import pytest
 from bson.objectid import ObjectId
-from pymongo import MongoClient
 from pymongo.database import Database
 
 from llmbench.simulator import SpawnedSimulator
 from tests.actors.engine import unique
 from tests.e2e.fleet_driver import Start, Wait
-from tests.e2e.program import KEY, KEYS, SECONDS, SOURCES
+from tests.e2e.program import KEY, KEYS, SECONDS, SOURCES, turns
 from tests.runs import base_url
 from tests.stores.mongod import Mongod
 
@@ -131,14 +129,6 @@ class Fleet:
 
 
 @pytest.fixture
-def database(mongod: Mongod) -> Iterator[Database[dict[str, Any]]]:
-    with MongoClient[dict[str, Any]](mongod.uri, tz_aware=True) as client:
-        name = f"llm-bench-{ObjectId()}"
-        yield client[name]
-        client.drop_database(name)
-
-
-@pytest.fixture
 def fleet(
     tmp_path: Path, simulator: SpawnedSimulator, driver: Driver, mongod: Mongod, database: Database[dict[str, Any]]
 ) -> Iterator[Fleet]:
@@ -148,15 +138,6 @@ def fleet(
         yield fleet
     finally:
         fleet.end()
-
-
-def turns(seconds: float) -> Iterator[None]:
-    """Turn slowly until the time is up, and then fail: the database can only be asked."""
-    end = monotonic() + seconds
-    while monotonic() < end:
-        yield
-        sleep(0.03)
-    raise AssertionError(f"this took more than {seconds:g} s")
 
 
 def times_measured(database: Database[dict[str, Any]]) -> dict[str, list[datetime]]:
