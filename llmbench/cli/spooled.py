@@ -7,14 +7,19 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import NamedTuple
 
+import anyio
+
 from llmbench.actors.spool_desk import SpoolDesk
 from llmbench.actors.supervisor import Companion, Supervisor
 from llmbench.cli.context import store_errors
 from llmbench.cli.exits import CommandError, ExitCode
 from llmbench.config import Config
-from llmbench.stores.spool import Limits, Spool, SpoolFailed
+from llmbench.messages import Failure
+from llmbench.stores.spool import Limits, Spool, SpoolFailed, SpoolInUse
 
 logger = logging.getLogger("llmbench.engine")
+
+_IN_USE_SECONDS = 3.0
 
 
 def make_spool(config: Config) -> Spool:
@@ -31,7 +36,7 @@ async def open_spool(config: Config) -> AsyncIterator[Spool]:
     spool = make_spool(config)
     try:
         with store_errors():
-            interrupted = await spool.open()
+            interrupted = await _opened(spool)
     except SpoolFailed as error:
         raise CommandError(str(error), ExitCode.SPOOL) from error
     try:
@@ -45,6 +50,18 @@ async def open_spool(config: Config) -> AsyncIterator[Spool]:
         raise CommandError(str(error), ExitCode.SPOOL) from error
     finally:
         await spool.close()
+
+
+async def _opened(spool: Spool) -> list[Failure]:
+    """Open it. ``llmbench spool`` may have it for a moment, which must not keep an engine from starting."""
+    end = anyio.current_time() + _IN_USE_SECONDS
+    while True:
+        try:
+            return await spool.open()
+        except SpoolInUse:
+            if anyio.current_time() >= end:
+                raise
+        await anyio.sleep(0.1)
 
 
 def desk_of(config: Config, spool: Spool, supervisor: Supervisor) -> Companion:
