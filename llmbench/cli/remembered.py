@@ -79,7 +79,7 @@ class Catalogue:
         if known is None:
             return self._listed(error)
         age = datetime.now(UTC) - known.at
-        if self._lasts is not None and age > self._lasts:
+        if self._lasts is not None and abs(age) > self._lasts:  # of a time to come: the clock was ahead, nobody knows
             hours = self._lasts.total_seconds() / 3600
             raise Outdated(f"{error}; what it last told to measure is older than {hours:g} hours, and not used")
         self._tell(f"the models are those that it had at {known.at:%Y-%m-%d %H:%M} UTC", error)
