@@ -48,4 +48,4 @@ class SpoolLevel:
         elif before == "paused":
             logger.info("the spool has room again: runs are started")
         elif self._level == "warning":
-            logger.warning("the spool is 80 %% full of outcomes that the store has not taken")
+            logger.warning("the spool is 80 % full of outcomes that the store has not taken")

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmbench.actors.due import ModelClock, backoff, due_at, stalest_first
+from llmbench.actors.due import ModelClock, backoff, due_at, later_of, stalest_first
 from llmbench.errors import KINDS, severity
 from llmbench.ids import new_outcome_id
 from llmbench.messages import Acknowledged
@@ -248,3 +248,27 @@ def test_a_model_is_known_by_provider_and_id_without_regard_to_case() -> None:
 
     assert key_of(spelt) == KEY
     assert key_of(other) != KEY
+
+
+class TestTwoAccounts:
+    """What the store and the runner's own spool know of one model's past."""
+
+    def test_one_alone(self) -> None:
+        """What only one of them knows is what is known; nothing is known of what neither does."""
+        clock = ModelClock(last_success=NOON, failures_in_a_row=1, last_failure=moment(1), last_failure_kind="timeout")
+        assert later_of(clock, None) == later_of(None, clock) == clock
+        assert later_of(None, None) == ModelClock()
+
+    def test_the_one_that_reaches_further(self) -> None:
+        """Failures are those of the account with the newest event, the success is the newest of both."""
+        older = ModelClock(last_success=moment(5), failures_in_a_row=3, last_failure=moment(6))
+        newer = ModelClock(last_success=NOON, failures_in_a_row=1, last_failure=moment(9), last_failure_kind="timeout")
+        both = ModelClock(
+            last_success=moment(5), failures_in_a_row=1, last_failure=moment(9), last_failure_kind="timeout"
+        )
+        assert later_of(older, newer) == later_of(newer, older) == both
+
+    def test_a_newer_success_ends_failures(self) -> None:
+        """A success after all failures of the other account leaves none of them."""
+        failed = ModelClock(failures_in_a_row=2, last_failure=NOON, last_failure_kind="timeout")
+        assert later_of(failed, ModelClock(last_success=moment(1))) == ModelClock(last_success=moment(1))

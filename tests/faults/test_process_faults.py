@@ -9,7 +9,7 @@ import signal
 import sqlite3
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
 from datetime import timedelta
 from functools import partial
@@ -20,15 +20,19 @@ import msgspec
 import pytest
 
 from llmbench.actors.plans import Batch, Rotation
+from llmbench.actors.supervisor import Buffer
 from llmbench.config import ResolvedProvider
 from llmbench.measure.exchange import Exchange, Limits
-from llmbench.messages import Model, Profile
+from llmbench.messages import Envelope, Model, Profile, RunFinished
 from llmbench.providers.base import Prepared
 from llmbench.providers.openai_family import OpenAIFamily
 from llmbench.simulator import SpawnedSimulator
+from llmbench.stores.base import Verdict
+from llmbench.stores.spool import Spool
 from llmbench.stores.sqlite import SQLiteStore
 from tests.actors.engine import Engine, failures, ids, in_store, lane, runs, samples, settings, unique
 from tests.e2e.program import KEY, SECONDS, Place, ended, output, until_logged
+from tests.stores.spooling import opened_spool
 
 
 @pytest.fixture
@@ -189,21 +193,79 @@ async def opened(path: Path) -> AsyncIterator[SQLiteStore]:
         await store.close()
 
 
-async def test_K20_starting_and_stopping_leaves_nothing_behind(simulator: SpawnedSimulator, tmp_path: Path) -> None:
-    """Fifty engines, one after the other, in one process and over one file: no descriptor, thread or lock stays."""
+@pytest.mark.timeout(300)
+async def test_K20_starting_and_stopping_leaves_nothing_behind(
+    simulator: SpawnedSimulator, tmp_path: Path, long: bool
+) -> None:
+    """Engines, one after the other, in one process, over one file and one spool: no descriptor, thread or lock stays.
+
+    The next one opens the spool and has all of it delivered, so the lock was given away.
+    """
     descriptors, threads = [], []
-    for _ in range(50):
-        async with opened(tmp_path / "llmbench.db") as store:
+    for _ in range(50 if long else 8):
+        async with opened(tmp_path / "llmbench.db") as store, opened_spool(tmp_path / "spool") as spool:
             plan = Rotation(runs("groq", *(unique() for _ in range(2))), {}, timedelta(hours=1))
-            engine = Engine([lane(settings(simulator))], plan, store)
+            engine = Engine([lane(settings(simulator))], plan, store, buffer=Buffer(spool=spool))
             async with engine.running():
                 await engine.until(lambda: len(engine.stored) == 2)  # noqa: B023  called in this turn of the loop only
+            assert (await spool.counts()).waiting == 0
         descriptors.append(len(names_in(Path("/proc/self/fd"))))
         threads.append(threading.active_count())
 
     assert set(descriptors[2:]) == {descriptors[1]}
     assert max(threads) - min(threads) <= 2, "anyio keeps an idle worker thread or two"
-    assert names_in(tmp_path) == ["llmbench.db"]
+    assert names_in(tmp_path) == ["llmbench.db", "spool"]
+    assert names_in(tmp_path / "spool") == ["spool.db", "spool.lock"]
+
+
+class CrashLoop(Spool):
+    """A spool whose every answer is lost to a bug, for as long as it is told so."""
+
+    broken = True
+
+    async def put(self, items: Sequence[Envelope]) -> list[Verdict]:
+        verdicts = await super().put(items)
+        if self.broken:
+            raise RuntimeError("provoked")
+        return verdicts
+
+
+async def test_K12_a_sink_that_crashes_over_and_over(simulator: SpawnedSimulator, tmp_path: Path) -> None:
+    """It is down, which is not healthy; lanes measure on; and once it works all is recorded and stored, once."""
+    batch = Batch(runs("groq", *(unique() for _ in range(12))), "scheduled")
+    spool = CrashLoop(tmp_path / "spool")
+    await spool.open()
+    async with opened(tmp_path / "llmbench.db") as store:
+        engine = Engine([lane(settings(simulator))], batch, store, buffer=Buffer(spool=spool))
+        async with engine.running():
+            await engine.until(lambda: "down" in engine.statuses("sink"))
+            assert engine.supervisor.anything_down
+            await engine.until(lambda: len(engine.told(RunFinished)) == 12)
+            assert batch.done == 0
+            spool.broken = False
+            await engine.until(lambda: batch.finished)
+        stored = await in_store(store)
+    assert (await spool.counts()).waiting == 0
+    await spool.close()
+
+    assert ids(stored) == ids(engine.stored) == ids([run.outcome for run in engine.told(RunFinished)])
+    assert len(stored) == 12
+
+
+async def test_S11_an_engine_whose_spool_has_failed_ends(simulator: SpawnedSimulator, tmp_path: Path) -> None:
+    """Its file is deleted while it measures: it says why, starts nothing more and ends by itself."""
+    plan = Rotation(runs("groq", *(unique("ttft30-gap1") for _ in range(200))), {}, timedelta(hours=1))
+    spool = Spool(tmp_path / "spool")
+    await spool.open()
+    async with opened(tmp_path / "llmbench.db") as store:
+        engine = Engine([lane(settings(simulator))], plan, store, buffer=Buffer(spool=spool))
+        async with engine.running():
+            await engine.until(lambda: len(engine.stored) >= 2)
+            (tmp_path / "spool" / "spool.db").unlink()
+            await engine.until(lambda: engine.supervisor.stopping)
+        assert "was deleted, moved or replaced" in str(engine.supervisor.spool_failure)
+        assert set(ids(await in_store(store))) <= set(ids(engine.stored))
+    await spool.close()
 
 
 def names_in(folder: Path) -> list[str]:

@@ -63,11 +63,32 @@ class Server:
         finally:
             self.admin.admin.command("grantRolesToUser", "engine", roles=ROLES)
 
+    @contextmanager
+    def failing(self, **how: object) -> Iterator[None]:
+        """Have every write of the engine's fail in a way that the server knows (its fail point ``failCommand``)."""
+        data = {"failCommands": ["insert", "update"], "appName": "llmbench"} | how
+        self.admin.admin.command("configureFailPoint", "failCommand", mode="alwaysOn", data=data)
+        try:
+            yield
+        finally:
+            self.admin.admin.command("configureFailPoint", "failCommand", mode="off")
+
+    def not_primary(self) -> AbstractContextManager[None]:
+        return self.failing(errorCode=10107)
+
+    def unsure(self) -> AbstractContextManager[None]:
+        """Writes are carried out, and then it can't be said whether they will last."""
+        concern = {"code": 64, "errmsg": "waiting for replication timed out", "errInfo": {"wtimeout": True}}
+        return self.failing(writeConcernError=concern)
+
+    def hanging_up(self) -> AbstractContextManager[None]:
+        return self.failing(closeConnection=True)
+
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server of this module's own; each test leaves it running."""
-    with running(tmp_path_factory.mktemp("server"), "--auth") as mongod:
+    with running(tmp_path_factory.mktemp("server"), "--auth", "--setParameter", "enableTestCommands=1") as mongod:
         with MongoClient[dict[str, Any]](mongod.uri) as first:
             # From the same machine, a server without users lets the first one be made.
             first.admin.command("createUser", "root", pwd=PASSWORD, roles=["root"], writeConcern={"w": 1, "j": True})
@@ -228,9 +249,12 @@ def ended(recorded: int, stored: int, waiting: int) -> str:
         pytest.param(Server.killed, r"can't be reached|failed|took too long", id="S2-killed"),
         pytest.param(Server.frozen, r"took too long|can't be reached", id="S3-frozen"),
         pytest.param(Server.refusing, r"refuses us \(.*\); check the user, its password", id="S5-refusing"),
+        pytest.param(Server.not_primary, "", id="S6-not-primary"),
+        pytest.param(Server.unsure, "", id="S6-write-concern"),
+        pytest.param(Server.hanging_up, "", id="S6-hanging-up"),
     ],
 )
-def test_S2_S3_S5_a_store_that_goes_away_and_comes_back_costs_nothing(
+def test_S2_S3_S5_S6_a_store_that_goes_away_and_comes_back_costs_nothing(
     engine: Engine, server: Server, long: bool, away: Callable[[Server], AbstractContextManager[None]], sentence: str
 ) -> None:
     """While it is away runs are made and recorded, and the log says what is wrong, once; then all is stored, once.
