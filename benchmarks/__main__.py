@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: every claim about accuracy, cost, storing and start-up, measured here and now."""
+"""`python -m benchmarks`: every claim about accuracy, cost, storing, start-up and the bridge, measured here and now."""
 
 from __future__ import annotations
 
