@@ -46,7 +46,7 @@ imports: $(READY) ## do imports point the way the design says?
 
 check: lint format types imports test ## all that CI runs
 
-bench: $(READY) ## accuracy, cost, storing and start-up, measured side by side with a plain SDK loop
+bench: $(READY) ## accuracy, cost, storing, start-up, bridge: measured, side by side with a plain SDK loop
 	@$(BIN)/python -m benchmarks
 
 figures: $(READY) ## size of functions and modules against the house's budget

@@ -1,13 +1,19 @@
-"""`python -m benchmarks`: every claim about accuracy, cost, storing and start-up, measured here and now."""
+"""`python -m benchmarks`: every claim about accuracy, cost, storing, start-up and the bridge, measured here and now."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 
-from benchmarks import questions, report, startup, storage, streams
+from benchmarks import bridge, questions, report, startup, storage, streams
 
-_PARTS = {"startup": startup.run, "storage": storage.run, "streams": streams.run, "questions": questions.run}
+_PARTS = {
+    "startup": startup.run,
+    "storage": storage.run,
+    "streams": streams.run,
+    "questions": questions.run,
+    "bridge": bridge.run,
+}
 
 
 def main() -> int:

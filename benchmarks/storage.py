@@ -33,7 +33,7 @@ def run(rounds: int, *, quick: bool) -> Iterator[Figure]:
     outcomes = 4_000 if quick else 20_000
     with tempfile.TemporaryDirectory() as folder:
         yield from _store("SQLite", "sqlite", folder, outcomes, rounds)
-    with _mongod() as uri:
+    with a_mongod() as uri:
         if uri is None:
             heading("MongoDB: not measured, for lack of a mongod for this machine")
         else:
@@ -41,7 +41,7 @@ def run(rounds: int, *, quick: bool) -> Iterator[Figure]:
 
 
 @contextmanager
-def _mongod() -> Iterator[str | None]:
+def a_mongod() -> Iterator[str | None]:
     """Run a server on a folder of its own; None where the wheel has none for this machine."""
     try:
         executable()

@@ -41,12 +41,12 @@ def main() -> None:
     parser.add_argument("--batch", type=int, required=True)
     parser.add_argument("--outcomes", type=int, required=True)
     options = parser.parse_args()
-    made = _store(options.store, options.at)
+    made = made_store(options.store, options.at)
     result = anyio.run(_put_all, made, options.batch, options.outcomes, backend_options=BACKEND_OPTIONS)
     sys.stdout.write(msgspec.json.encode(result).decode() + "\n")
 
 
-def _store(kind: str, place: str) -> Store:
+def made_store(kind: str, place: str) -> Store:
     name = f"llm-bench-{new_outcome_id()}"
     if kind == "mongo":
         return MongoStore(Address(uri=Secret(place), database=name))
@@ -57,7 +57,7 @@ async def _put_all(store: Store, size: int, outcomes: int) -> Result:
     await store.open()
     seconds, stored, before = 0.0, 0, 0
     while stored < outcomes:
-        batch = [_outcome(number) for number in range(stored, min(stored + size, outcomes))]
+        batch = [outcome_of(number) for number in range(stored, min(stored + size, outcomes))]
         began = time.perf_counter()
         verdicts = await store.put(batch)
         seconds += time.perf_counter() - began
@@ -70,7 +70,7 @@ async def _put_all(store: Store, size: int, outcomes: int) -> Result:
     return Result(seconds, before, after)
 
 
-def _outcome(number: int) -> Envelope:
+def outcome_of(number: int) -> Envelope:
     changes = {"model_name": f"model-{number % _MODELS}", "run_ts": moment(number / 60)}
     outcome: Outcome = failure(**changes) if number % _FAILURES == 0 else sample(**changes)
     return envelope(outcome)

@@ -23,7 +23,7 @@ from llmbench.bridge.earlier import Content, failure_of, sample_of
 from llmbench.bridge.refusals import Refused, Sender
 from llmbench.lifecycle import Listed, Listing
 from llmbench.messages import Envelope, Failure, Outcome, Sample
-from llmbench.stores.canonical import UnstorableError, canonical_form
+from llmbench.stores.canonical import UnstorableError, read_back
 
 __all__ = ["MOST_ITEMS", "MOST_MODELS", "Refused", "Sender", "read_batch", "read_catalog", "read_error", "read_run"]
 
@@ -162,10 +162,9 @@ def _checked(outcome: T, sender: Sender, now: datetime) -> T:
     """Return the outcome as every store would read it back. Raises `Refused`."""
     check_outcome(outcome, sender, now)
     try:
-        read_back: T = canonical_form(outcome)[1]
+        return read_back(outcome)
     except UnstorableError as error:
         raise Refused(str(error)) from error
-    return read_back
 
 
 def _converted(document: Document, kind: Any) -> Any:

@@ -64,17 +64,23 @@ def canonical_json(document: Document) -> bytes:
 
 def canonical_form(document: D) -> tuple[bytes, D]:
     """Return the document as `canonical_json` does, and what that decodes to. Raises `UnstorableError`."""
+    read = read_back(document)
+    return _encoder.encode(read), read
+
+
+def read_back(document: D) -> D:
+    """Return the document as its JSON is decoded. Raises `UnstorableError`."""
     try:
         document = _in_utc(document)
-        read_back: D = _decoders[type(document)].decode(_encoder.encode(document))
-        fault = _fault(document, read_back)
+        read: D = _decoders[type(document)].decode(_encoder.encode(document))
+        fault = _fault(document, read)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         # TypeError: no JSON for such a type, or a key that is no string. ValueError: a lone surrogate, or a value
         # that the document's own type refuses. RecursionError: nested beyond reason.
         raise UnstorableError(f"{type(document).__name__} has no JSON form to be read back from: {error}") from error
     if fault:
         raise UnstorableError(f"{type(document).__name__} {fault}")
-    return _encoder.encode(read_back), read_back
+    return read
 
 
 def _in_utc(document: D) -> D:
