@@ -17,7 +17,7 @@ from llmbench.bridge.connection import connection_class
 
 logger = logging.getLogger(__name__)
 
-_BACKLOG = 1024
+_BACKLOG = 128
 _MOST_CONNECTIONS = 1024
 _KEEP_ALIVE_SECONDS = 15
 _GRACE_SECONDS = 5

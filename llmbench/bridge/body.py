@@ -63,6 +63,8 @@ def _declared_length(headers: Headers) -> int | None:
             kind = value
         elif name == b"content-encoding" and value.strip().lower() not in (b"", b"identity"):
             raise Problem(415, "body is compressed: send it as it is, without Content-Encoding")
+        elif name == b"transfer-encoding" and value.strip().lower() != b"chunked":
+            raise Problem(415, "body is encoded for its way: send it as it is, or in chunks")
     _check_type(kind)
     return length
 

@@ -45,8 +45,12 @@ _TEXTS: Mapping[str, int] = {
     "runner_id": LONGEST_NAME,
 }
 _NAMES = frozenset({"provider", "model_name", "runner_id"})
-_KEY = re.compile(r"[^$.\x00-\x1f\x7f]{0,200}")
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_CONTROLS = "\x00-\x1f\x7f-\x9f\u2028\u2029\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"
+"""Controls, line separators and direction marks: what `llmbench.error_text.clean` makes visible."""
+
+_KEY = re.compile(f"[^$.{_CONTROLS}]{{0,200}}")
+_CONTROL = re.compile(f"[{_CONTROLS}]")
+_CONTROL_IN_LINES = re.compile(f"(?!\n)[{_CONTROLS}]")
 
 Check = Callable[[Any, datetime], None]
 """Raises `Refused` for a value that can't be; ``now`` is what dates are held against."""
@@ -159,19 +163,15 @@ def _text(name: str) -> Check:
         return lambda value, _: check_name(name, value)
     limit = text_limit(name)
     if name == "traceback":  # of several lines, unlike all others
-        return lambda value, _: _check_length(name, value, limit)
+        return lambda value, _: _check_text(name, value, limit, _CONTROL_IN_LINES)
     return lambda value, _: _check_text(name, value, limit)
 
 
-def _check_text(name: str, value: str, limit: int) -> None:
-    _check_length(name, value, limit)
-    if _CONTROL.search(value):
-        raise Refused(f"{name!r} is {value!r:.80}, which holds a control character: take it out")
-
-
-def _check_length(name: str, value: str, limit: int) -> None:
+def _check_text(name: str, value: str, limit: int, control: re.Pattern[str] = _CONTROL) -> None:
     if len(value) > limit:
         raise Refused(f"{name!r} has {len(value)} characters, and {limit} are the most")
+    if control.search(value):
+        raise Refused(f"{name!r} is {value!r:.80}, which holds a control character: take it out")
 
 
 _MAKERS: Mapping[type, Callable[[str], Check]] = {

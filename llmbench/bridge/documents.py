@@ -33,6 +33,16 @@ MOST_ITEMS = 1000
 MOST_MODELS = 10_000
 """So many models may be in one listing."""
 
+MOST_VALUES = 120_000
+MOST_OBJECTS = 10_000
+"""So many values, and so many objects and lists among them, may be in one document: `bounds.MOST_GAPS` and then some.
+
+Each takes far more memory than the bytes that it comes in, and all of them are made in one go, without a break.
+"""
+
+_LISTED_OBJECTS = 4 * MOST_MODELS
+_LISTED_VALUES = 20 * MOST_MODELS
+
 Document = dict[str, Any]
 T = TypeVar("T", Sample, Failure)
 
@@ -75,7 +85,7 @@ def read_catalog(body: bytes, sender: Sender, now: datetime) -> Listing:
     One without an end has ended when it began, so that the same listing again is the same.
     """
     with _following():
-        return _listing(_object(body), now)
+        return _listing(_object(body, _LISTED_VALUES, _LISTED_OBJECTS), now)
 
 
 def _listing(document: Document, now: datetime) -> Listing:
@@ -194,9 +204,18 @@ def _listed(model: Any, number: int) -> Document:
     return {"raw": {}, **{name: value for name, value in model.items() if value is not None}}
 
 
-def _object(body: bytes) -> Document:
+def _object(body: bytes, most_values: int = MOST_VALUES, most_objects: int = MOST_OBJECTS) -> Document:
+    _check_count(body, most_values, most_objects)
     with _decoding("a JSON object"):
         return _objects.decode(body)
+
+
+def _check_count(body: bytes, most_values: int, most_objects: int) -> None:
+    """Raise `Refused` for a body that has too much in it, counted without decoding it: what texts hold counts, too."""
+    if body.count(b",") >= most_values:
+        raise Refused(f"document has more than {most_values} values: make it smaller", 400)
+    if body.count(b"[") + body.count(b"{") > most_objects:
+        raise Refused(f"document has more than {most_objects} objects and lists: make it smaller", 400)
 
 
 @contextmanager

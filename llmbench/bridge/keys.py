@@ -64,6 +64,11 @@ class _Kept(NamedTuple):
     grant: Grant
 
 
+class _Read(NamedTuple):
+    seen: Seen | None
+    keys: Mapping[bytes, _Kept]
+
+
 class KeyRing:
     """The keys of a file, and the shared ones. What is made or revoked in the file holds at once.
 
@@ -74,21 +79,13 @@ class KeyRing:
     def __init__(self, path: Path, shared: Mapping[Scope, Secret]) -> None:
         self._path = path
         self._shared = _shared(shared)
-        self._kept: Mapping[bytes, _Kept] = {}
-        self._seen: Seen | None = None
+        self._read: _Read | None = None
         self.problem: str | None = None
         """Why nobody is let in, as of the last `find` or `check`; None if all is well."""
 
     def check(self) -> None:
         """Read the file if it has changed. Raises `KeysUnusable`."""
-        try:
-            self._refresh()
-        except KeysUnusable as error:
-            self._seen = None
-            self._kept = {}
-            self.problem = str(error)
-            raise
-        self.problem = None
+        self._current()
 
     def find(self, presented: bytes) -> Grant | None:
         """Return what a key allows, None if it is not known, was revoked, or the file can't be used. Never raises.
@@ -97,27 +94,40 @@ class KeyRing:
         """
         digest = hashlib.sha256(presented).digest()
         try:
-            self.check()
+            keys = self._current()
         except KeysUnusable:
             return None
         form = _FORM.fullmatch(presented)
-        kept = self._kept.get(form[1]) if form else None
+        kept = keys.get(form[1]) if form else None
         own = kept.grant if kept is not None else None
         is_own = hmac.compare_digest(kept.digest if kept is not None else _NOBODYS, digest)
         shared = [one.grant for one in self._shared if hmac.compare_digest(one.digest, digest)]
         return own if is_own else next(iter(shared), None)
 
-    def _refresh(self) -> None:
-        seen = look(self._path)
-        if seen == self._seen and (seen is not None or not self._kept):
-            return
-        # Looked at before it is read: what is changed in between is read again next time.
-        self._kept = {
+    def _current(self) -> Mapping[bytes, _Kept]:
+        """Return the keys as the file has them now. Raises `KeysUnusable`.
+
+        Several threads may be here at once: what is remembered is replaced as a whole, so that no older keys are ever
+        taken for those of a newer file.
+        """
+        try:
+            seen, known = look(self._path), self._read
+            if known is None or seen is None or seen != known.seen:
+                # Looked at before it is read: what is changed in between is read again next time.
+                self._read = known = _Read(seen, self._valid())
+        except KeysUnusable as error:
+            self._read = None
+            self.problem = str(error)
+            raise
+        self.problem = None
+        return known.keys
+
+    def _valid(self) -> Mapping[bytes, _Kept]:
+        return {
             key.id.encode(): _Kept(bytes.fromhex(key.digest), Grant(key.id, key.runner, frozenset(key.scopes)))
             for key in read(self._path)
             if key.revoked_at is None
         }
-        self._seen = seen
 
 
 def shared_keys(secrets: Secrets) -> dict[Scope, Secret]:

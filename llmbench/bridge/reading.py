@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from urllib.parse import parse_qs
 
 from litestar import Request, Response, get
@@ -48,6 +47,7 @@ class ReadRoutes:
         self._health = health
         self._metrics = metrics
         self._live = live
+        self._description = description()  # now, as it takes long enough to hold up what the event loop does later
 
     def handlers(self) -> list[HTTPRouteHandler]:
         """Return the routes for an application."""
@@ -84,10 +84,6 @@ class ReadRoutes:
             return Response(self._description, media_type=JSON)
 
         return [runner_config, health, healthz, readyz, metrics, live, openapi]
-
-    @cached_property
-    def _description(self) -> bytes:
-        return description()
 
     async def _worklist(self, request: AnyRequest) -> ReplyBody:
         await self._door.admit(request.scope["headers"], peer_of(request), "worklist")

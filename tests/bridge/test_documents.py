@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from llmbench.bridge.bounds import MOST_GAPS
 from llmbench.bridge.documents import (
     MOST_ITEMS,
     MOST_MODELS,
@@ -452,3 +453,25 @@ def test_nearly_right_documents_are_taken_or_refused(
     """Any fields replaced by anything, any left out: what is accepted can be stored, and all else is refused."""
     sent = {name: value for name, value in {**document, **changes}.items() if name not in dropped}
     check_whatever(body(sent), Sender(runner))
+
+
+@pytest.mark.parametrize("part", [b"0", b"[]", b"{}", b'""'])
+def test_too_much_in_one_document(part: bytes) -> None:
+    """What would take many times its size to keep, and long to decode, is refused without being decoded."""
+    document = b'{"misc":{"a":[' + b",".join([part] * 300_000) + b"]}}"
+    assert "has more than" in refused(document).reason
+
+
+def test_longest_run_is_not_too_much() -> None:
+    """A run with as many gaps as one may have is taken."""
+    run = sample(times_between_tokens=[0.5] * MOST_GAPS)
+    assert read_run(wire_form(envelope(run)), ANYONE, NOW).outcome == run
+
+
+@pytest.mark.parametrize("mark", ["\x1b", "\x9b", "\u202e", "\u2066", "\u200f", "\u2028", "\t"])
+def test_marks_that_a_terminal_obeys(mark: str) -> None:
+    """No text that is shown as a line, no name of a free-form value, and no traceback holds what a terminal obeys."""
+    for name in ("provider", "model_name", "runner_id", "finish_reason"):
+        assert name in refused(body(own(sample(), **{name: f"a{mark}b"}))).reason
+    assert "key" in refused(body(own(sample(), misc={f"a{mark}b": 1}))).reason
+    assert "traceback" in refused_error(body(own(failure(), traceback=f"a\n{mark}b"))).reason
