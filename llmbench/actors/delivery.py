@@ -2,6 +2,10 @@
 
 An outcome leaves the spool only by a positive word for its id. What the store refuses for good goes into quarantine;
 what it does not answer for is tried again, for ever, with growing pauses.
+
+A store that fails is asked with one outcome, and then with twice as many each time that it answers. So the store is not
+pressed when it comes back, and an outcome that makes it fail, whose fault that may not be, is soon alone; it is put off
+once another one is stored, and so keeps none.
 """
 
 from __future__ import annotations
@@ -28,8 +32,7 @@ NAME = "delivery"
 """What this actor is called in `LaneState`."""
 
 _BATCH = 500
-_SENTINEL = 2
-"""How much is sent to find out whether a store that is blocked, or was away, takes outcomes again."""
+_MOST_ALONE = 100
 _RETRY_FIRST = 0.5
 _RETRY_LONGEST = 60.0
 _ASKED_LONGEST = 900.0
@@ -54,6 +57,10 @@ class Delivery:
         self._opened = opened
         self._draining = anyio.Event()
         self._tries = 0
+        self._size = _BATCH
+        """How many outcomes go together; less than a whole batch since the store failed."""
+        self._alone: dict[str, int] = {}
+        """Outcomes that the store failed with when alone, since it last answered, and how often each was tried before."""
         self.status: StoreStatus = "ok" if opened else "failing"
         self.reason: str | None = None if opened else "it did not answer when llmbench started"
         """Why the store does not take outcomes now; None while it does."""
@@ -95,7 +102,7 @@ class Delivery:
         now = self._clock.now()
         if self._draining.is_set():  # there is no later: what was put off is due
             now += timedelta(seconds=_RETRY_LONGEST)
-        waiting = await self._spool.peek(_BATCH if self.status == "ok" else _SENTINEL, now)
+        waiting = self._chosen(await self._spool.peek(max(self._size, len(self._alone) + 2), now))
         self._level.look()
         if not waiting and self._draining.is_set():
             return False
@@ -104,6 +111,12 @@ class Delivery:
             return not self._given_up
         await self._wait(seen)
         return True
+
+    def _chosen(self, due: list[Waiting]) -> list[Waiting]:
+        """Return what goes now; if that is to be one, then one that has not failed alone yet, if there is any."""
+        if self._size > 1:
+            return due[: self._size]
+        return [one for one in due if one.id not in self._alone][:1] or due[:1]
 
     @property
     def _given_up(self) -> bool:
@@ -128,23 +141,44 @@ class Delivery:
     async def _try(self, waiting: Sequence[Waiting]) -> None:
         try:
             if not self._opened:
-                await self._store.open()
-                self._opened = True
-            if not waiting:  # others need the store, too: the catalogue, the leases
-                await self._works()
-                return
-            verdicts = _matched(waiting, await self._store.put([one.envelope for one in waiting]))
-            await self._settle(waiting, verdicts)
+                await self._open()
+            elif waiting:
+                verdicts = _matched(waiting, await self._store.put([one.envelope for one in waiting]))
+                await self._settle(waiting, verdicts)
+                await self._look_at(verdicts)
         except StoreError as error:  # the store's, or the spool's if there is no room to note what became of them
-            await self._away(error)
-        else:
-            await self._look_at(verdicts)
+            await self._failed(waiting if self._opened else (), error)
+
+    async def _open(self) -> None:
+        """Open the store, also with nothing to deliver: the catalogue and the leases need it, too."""
+        await self._store.open()
+        self._opened = True
+        await self._works()
 
     async def _look_at(self, verdicts: Sequence[Verdict]) -> None:
         if any(verdict.status != "unknown" for verdict in verdicts):
+            self._size = min(_BATCH, 2 * self._size)
+            await self._put_off()
             await self._works()
         else:
-            await self._away(StoreError(next((v.reason for v in verdicts if v.reason), "the store did not answer")))
+            raise StoreError(next((v.reason for v in verdicts if v.reason), "the store said nothing"))
+
+    async def _failed(self, waiting: Sequence[Waiting], error: StoreError) -> None:
+        """Rest, and go on with one outcome: if this was one, with another."""
+        self._size = 1
+        if len(waiting) == 1 and not isinstance(error, StoreUnusable):
+            if len(self._alone) >= _MOST_ALONE:
+                self._alone.clear()
+            self._alone[waiting[0].id] = waiting[0].tries
+        await self._away(error)
+
+    async def _put_off(self) -> None:
+        """The store answers: what it failed with is let be for a while, lest it keeps the others."""
+        now = self._clock.now()
+        for one, tries in self._alone.items():
+            again = now + timedelta(seconds=_pause(tries))
+            await self._spool.retry_later([one], "the store failed when it was sent this alone", again)
+        self._alone.clear()
 
     async def _settle(self, waiting: Sequence[Waiting], verdicts: Sequence[Verdict]) -> None:
         stored = [one.id for one, verdict in zip(waiting, verdicts, strict=True) if verdict.acknowledged]
@@ -181,7 +215,7 @@ class Delivery:
             await self._report("ok", None)
 
     async def _away(self, error: StoreError) -> None:
-        """Say that the store takes nothing, and rest. What waits stays as it is, and due."""
+        """Say that the store takes nothing, and rest."""
         blocked = isinstance(error, StoreUnusable)
         await self._report("blocked" if blocked else "failing", str(error))
         seconds = _BLOCKED_SECONDS if blocked else max(_pause(self._tries), error.retry_after or 0.0)

@@ -222,14 +222,14 @@ class TestAway:
         assert rests == [rested]
 
     async def test_blocked(self, bench: Bench, rests: list[float]) -> None:
-        """It refuses us: it is asked once a minute, with two outcomes; nothing is put in quarantine."""
+        """It refuses us: it is asked once a minute, with one outcome; nothing is put in quarantine."""
         bench.store.fails = [StoreUnusable("wrong password") for _ in range(4)]
         items = await filled(bench.spool, 9)
         async with bench.running():
             await bench.until(lambda: bench.delivery.stored == 9)
 
         assert rests == [60.0] * 4
-        assert [len(batch) for batch in bench.store.batches] == [9, 2, 2, 2, 2, 7]
+        assert [len(batch) for batch in bench.store.batches] == [9, 1, 1, 1, 1, 2, 4, 2]
         assert {state.status for state in bench.told[:-1]} == {"blocked"}
         assert await states(bench.spool) == (set(), {item.outcome.id for item in items}, set())
 
