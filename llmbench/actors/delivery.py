@@ -31,7 +31,8 @@ logger = logging.getLogger(__name__)
 NAME = "delivery"
 """What this actor is called in `LaneState`."""
 
-_BATCH = 500
+_BATCH = 200
+"""Not more, as what is recorded meanwhile waits for the spool to mark a batch as delivered."""
 _MOST_ALONE = 100
 _RETRY_FIRST = 0.5
 _RETRY_LONGEST = 60.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
+import zlib
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, Literal
@@ -74,15 +75,31 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
     body: bytes
 
 
+def packed(body: bytes) -> bytes:
+    """Return a body as the file keeps it: a day's outcomes are to fit into the cap (RFC 1950, zlib)."""
+    return zlib.compress(body, 1)
+
+
+def unpacked(blob: Any) -> bytes:
+    """Return a body that was `packed`. Raises `Undecodable`."""
+    if not isinstance(blob, bytes):
+        raise Undecodable("the body is not what was recorded: it is no blob")
+    try:
+        return zlib.decompress(blob)
+    except zlib.error as error:
+        raise Undecodable(f"the body is not what was recorded: it can't be unpacked ({error})") from error
+
+
 def encode(envelope: Envelope) -> bytes:
-    """Return the body of an envelope. Raises `UnstorableError`."""
+    """Return the body of an envelope, of which its digest is made. Raises `UnstorableError`."""
     kind = "failure" if isinstance(envelope.outcome, Failure) else "sample"
     return msgspec.json.encode(_Body(kind, envelope.publish, msgspec.Raw(canonical_json(envelope.outcome))))
 
 
-def decode(body: Any, digest: Any) -> Envelope:
-    """Return the envelope of a body, as both were found in the file. Raises `Undecodable`."""
-    if not isinstance(body, bytes) or hashlib.sha256(body).digest() != digest:
+def decode(blob: Any, digest: Any) -> Envelope:
+    """Return the envelope of a packed body, as both were found in the file. Raises `Undecodable`."""
+    body = unpacked(blob)
+    if hashlib.sha256(body).digest() != digest:
         raise Undecodable("the body is not what was recorded: its digest is another one")
     try:
         read = _bodies.decode(body)
@@ -100,12 +117,12 @@ def record(connection: sqlite3.Connection, envelope: Envelope, now: int) -> Reco
     connection.execute("DELETE FROM attempts WHERE id = ?", (outcome_id,))
     found = connection.execute("SELECT digest FROM outcomes WHERE id = ? AND conflicting = 0", (outcome_id,)).fetchone()
     if found is None:
-        _insert(connection, outcome_id, digest, body, now)
+        _insert(connection, outcome_id, digest, packed(body), now)
         spool_history.note(connection, envelope.outcome, time_of(now))
         return "recorded"
     if found[0] == digest:
         return "duplicate"
-    _insert(connection, outcome_id, digest, body, now, reason="conflict")
+    _insert(connection, outcome_id, digest, packed(body), now, reason="conflict")
     return "conflict"
 
 
@@ -135,7 +152,7 @@ def opened(connection: sqlite3.Connection, envelope: Envelope) -> None:
     body, failed = encode(envelope), envelope.outcome
     connection.execute(
         "INSERT OR REPLACE INTO attempts (id, opened_at, digest, body) VALUES (?, ?, ?, ?)",
-        (failed.id, microseconds(failed.run_ts), hashlib.sha256(body).digest(), body),
+        (failed.id, microseconds(failed.run_ts), hashlib.sha256(body).digest(), packed(body)),
     )
 
 
@@ -298,7 +315,15 @@ def _kept(rows: Iterable[tuple[Any, ...]]) -> list[Kept]:
             error=error,
             tries=tries,
             recorded_at=time_of(at),
-            body=body,
+            body=_readable(body),
         )
         for seq, one, kept, conflicting, reason, error, tries, at, body in rows
     ]
+
+
+def _readable(blob: bytes) -> bytes:
+    """Return a body as it was recorded, or, if that can't be, the bytes that are there."""
+    try:
+        return unpacked(blob)
+    except Undecodable:
+        return blob

@@ -34,8 +34,8 @@ _SOUND_HISTORY = "typeof(past) = 'text'"
 # Said twice, in the schema and by `check`: SQLite does not check constraints of a file that it may only read.
 
 _SCHEMA = f"""
--- Times are integer microseconds since 1970, UTC. The body is the canonical JSON of an envelope, decoded only to be
--- delivered; the columns before it say what became of it. Two rows have one id only if the second came with other
+-- Times are integer microseconds since 1970, UTC. The body is the canonical JSON of an envelope, packed by zlib and
+-- decoded only to be delivered; the columns before it say what became of it. Two rows have one id only if the second came with other
 -- content: it is "conflicting", and stays in quarantine. Words for the states: no single bad bit makes one of another.
 CREATE TABLE outcomes (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,
