@@ -33,6 +33,9 @@ from llmbench.stores.base import Store
 
 logger = logging.getLogger(__name__)
 
+_WRITERS = 2
+"""So that one write is laid out while the other one waits for the disk."""
+
 AnyRequest = Request[object, object, State]
 
 
@@ -56,7 +59,7 @@ class Bridge:
 
 def make_app(bridge: Bridge) -> Litestar:
     """Return the application. It stores only while its lifespan lasts."""
-    intake = Intake(bridge.store)
+    intake = Intake(bridge.store, writers=_WRITERS)
     door = Door(bridge.keys, bridge.server.requests_per_second)
     places = Places(MOST_UNDER_WAY)
     ingest = IngestRoutes(
