@@ -62,6 +62,8 @@ class Delivery:
         """How many outcomes go together; less than a whole batch since the store failed."""
         self._alone: dict[str, int] = {}
         """Outcomes that the store failed with when alone, since it last answered; how often each was tried before."""
+        self._newest = False
+        """Whether the newest that is due goes alone next, or the oldest: what is at fault can be at either end."""
         self.status: StoreStatus = "ok" if opened else "failing"
         self.reason: str | None = None if opened else "it did not answer when llmbench started"
         """Why the store does not take outcomes now; None while it does."""
@@ -117,7 +119,8 @@ class Delivery:
         """Return what goes now; if that is to be one, then one that has not failed alone yet, if there is any."""
         if self._size > 1:
             return due[: self._size]
-        return [one for one in due if one.id not in self._alone][:1] or due[:1]
+        candidates = [one for one in due if one.id not in self._alone] or due
+        return candidates[-1:] if self._newest else candidates[:1]
 
     @property
     def _given_up(self) -> bool:
@@ -167,6 +170,7 @@ class Delivery:
     async def _failed(self, waiting: Sequence[Waiting], error: StoreError) -> None:
         """Rest, and go on with one outcome: if this was one, with another."""
         self._size = 1
+        self._newest = not self._newest
         if len(waiting) == 1 and not isinstance(error, StoreUnusable):
             if len(self._alone) >= _MOST_ALONE:
                 self._alone.clear()

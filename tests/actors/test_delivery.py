@@ -6,6 +6,7 @@ import logging
 import math
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Literal
 
@@ -257,6 +258,98 @@ class TestAway:
         assert store.opens == 3
         await store.close()
         bench.close()
+
+
+class Poisoned(Moody):
+    """A store that breaks down whenever a certain outcome is in what it is sent."""
+
+    poison: str | None = None
+
+    async def put(self, items: Sequence[Envelope]) -> list[Verdict]:
+        if self.poison in [item.outcome.id for item in items]:
+            self.fails = [StoreError("the server broke down")]
+        return await super().put(items)
+
+    @property
+    def breakdowns(self) -> int:
+        return sum(self.poison in batch for batch in self.batches)
+
+
+class TestPoison:
+    """One outcome that the store can't cope with, and does not refuse either."""
+
+    @pytest.fixture
+    async def moody(self, tmp_path: Path) -> AsyncIterator[Poisoned]:
+        store = Poisoned(tmp_path / "llmbench.db")
+        await store.open()
+        yield store
+        await store.close()
+
+    @pytest.fixture
+    def bench(self, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Bench:
+        """Let a rest take its time by the bench's clock."""
+        brief = Delivery._rest
+
+        async def rest(self: Delivery, seconds: float) -> None:
+            bench.clock.advance(seconds=seconds)
+            await brief(self, seconds)
+
+        monkeypatch.setattr(Delivery, "_rest", rest)
+        return bench
+
+    @pytest.mark.parametrize("place", [0, 1, 99, 150, 298, 299])
+    async def test_it_keeps_no_other_out(self, bench: Bench, moody: Poisoned, place: int) -> None:
+        """The others are stored after a few failures; it is put off, never given up, tried again, stored in the end.
+
+        What is recorded meanwhile is stored, too.
+        """
+        items = await filled(bench.spool, 300)
+        poison = moody.poison = items[place].outcome.id
+        async with bench.running():
+            await bench.until(lambda: bench.delivery.stored == 299)
+            assert moody.breakdowns <= 40
+            assert await states(bench.spool) == ({poison}, {item.outcome.id for item in items} - {poison}, set())
+
+            before = moody.breakdowns
+            bench.clock.advance(seconds=61)
+            await bench.until(lambda: moody.breakdowns > before and bench.delivery.status == "failing")
+            (fresh,) = await filled(bench.spool, 1)
+            await bench.until(lambda: bench.delivery.stored == 300 and bench.delivery.status == "ok")
+            assert fresh.outcome.id in (await states(bench.spool))[1]
+            (kept,) = await exported(bench.spool, "waiting")
+            assert (kept.id, kept.error) == (poison, "the store failed when it was sent this alone")
+            assert kept.tries > 1
+
+            moody.poison = None
+            bench.clock.advance(seconds=61)
+            await bench.until(lambda: bench.delivery.stored == 301)
+        assert len(await in_store(moody)) == 301
+
+    async def test_it_is_let_be_while_others_are_stored(self, bench: Bench, moody: Poisoned) -> None:
+        """Before its time it is not tried, however much is delivered; its pauses grow with its tries."""
+        (bad,) = await filled(bench.spool, 1)
+        moody.poison = bad.outcome.id
+        pauses = []
+        async with bench.running():
+            for count in range(1, 9):
+                await bench.until(lambda: bench.delivery.status == "failing")
+                await filled(bench.spool, 3)
+                await bench.until(lambda: bench.delivery.status == "ok")  # it is put off by now
+                now, before = bench.clock.now(), moody.breakdowns
+                await bench.until(lambda: bench.delivery.stored == 3 * count)  # noqa: B023  called in this turn only
+                assert (bench.clock.now(), moody.breakdowns) == (now, before)
+                pauses.append(await self._pause(bench, bad.outcome.id))
+                bench.clock.advance(seconds=61)
+        assert max(pauses) > 2
+        assert all(0 < pause <= 0.5 * 2**tries for tries, pause in enumerate(pauses))
+
+    async def _pause(self, bench: Bench, bad: str) -> float:
+        """Return after how many seconds from now it is due, to a tenth."""
+        now = bench.clock.now()
+        for tenths in range(601):
+            if [one.id for one in await bench.spool.peek(2, now + timedelta(seconds=tenths / 10))] == [bad]:
+                return tenths / 10
+        raise AssertionError("it is not due within a minute")
 
 
 class TestEnd:

@@ -189,7 +189,7 @@ async def _break(spool: Spool, folder: Path) -> None:
 
 async def test_a_full_spool_is_used_again_once_all_is_delivered(tmp_path: Path) -> None:
     """Nothing is recorded while it is full, so the delivery alone has to make room, and to say that there is some."""
-    async with live_spool(tmp_path / "small", cap_bytes=2**22) as spool:
+    async with live_spool(tmp_path / "small", cap_bytes=2**20) as spool:
         while spool.level != "paused":
             await filled(spool, 20)
         with Bench(spool, stored) as bench:

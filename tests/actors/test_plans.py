@@ -19,6 +19,7 @@ from llmbench.errors import KINDS
 from llmbench.messages import (
     Acknowledged,
     Deferred,
+    Hold,
     Job,
     LaneBlocked,
     LaneReset,
@@ -176,9 +177,10 @@ class TestRotation:
         assert plan.next_job("openai", NOON) is None
 
     def test_lanes_and_questions_do_not_disturb_it(self) -> None:
-        """It never ends, and what concerns a lane as such changes no model."""
+        """It never ends, and what concerns a lane or the spool as such changes no model."""
         plan = Rotation(runs(CATALOGUE), {}, FRESH)
-        for message in (blocked("openai", 1e9, lasting=True), LaneReset(provider="openai"), Ready(provider="openai")):
+        lane = (blocked("openai", 1e9, lasting=True), LaneReset(provider="openai"), Ready(provider="openai"))
+        for message in (*lane, Hold(reason="spool_full")):
             plan.apply(message)
 
         assert not plan.finished
@@ -382,6 +384,27 @@ class TestBatch:
 
         assert batch.given_up == {"openai": (3, "no key")}
         assert batch.finished
+
+    def test_while_nothing_new_is_started_all_lanes_give_up(self) -> None:
+        """A round does not wait for room in the spool: what runs is settled, the rest given up with the reason."""
+        batch = Batch(runs(CATALOGUE), "scheduled")
+        running = [next_one(batch), next_one(batch, "groq")]
+        batch.apply(Hold(reason="spool_full: no room"))
+
+        assert [batch.next_job(lane, NOON) for lane in LANES] == [None, None]
+        assert batch.given_up == dict.fromkeys(LANES, (2, "spool_full: no room"))
+        batch.apply(deferred(running[0]))
+        assert not batch.finished
+        batch.apply(acknowledged(running[1]))
+        assert (batch.done, batch.given_up["openai"][0]) == (1, 3)
+
+    def test_room_again_changes_nothing_for_what_was_not_given_up(self) -> None:
+        """That there is room, with nothing said before it, closes no lane."""
+        batch = Batch(runs(CATALOGUE), "scheduled")
+        batch.apply(Hold(reason=None))
+
+        assert [len(take_all(batch, lane)) for lane in LANES] == [3, 3]
+        assert batch.given_up == {}
 
     @given(st.lists(st.tuples(st.sampled_from(LANES), st.sampled_from(["ok", "refused", "back", "close", "late"]))))
     def test_every_run_is_made_or_given_up_in_any_case(self, steps: list[tuple[str, str]]) -> None:

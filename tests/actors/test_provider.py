@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from datetime import timedelta
 from functools import partial
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -15,9 +16,11 @@ import pytest
 from llmbench.actors import provider as provider_module
 from llmbench.actors.attempt import Attempt
 from llmbench.actors.plans import Batch, Rotation
+from llmbench.actors.supervisor import Buffer
 from llmbench.config import ResolvedProvider
-from llmbench.messages import LaneState, Outcome, RunFinished, RunStarted
+from llmbench.messages import Envelope, LaneState, Outcome, RunFinished, RunStarted
 from llmbench.simulator import SpawnedSimulator
+from llmbench.stores.spool import Spool
 from llmbench.stores.sqlite import SQLiteStore
 from tests.actors.engine import (
     FAST,
@@ -34,6 +37,7 @@ from tests.actors.engine import (
     settings,
     unique,
 )
+from tests.stores.spooling import crashed
 
 pytestmark = pytest.mark.usefixtures("sdks")
 
@@ -205,6 +209,81 @@ class TestRefusedKey:
             await engine.until(lambda: len(samples(engine.stored)) == 1)
 
         assert in_order(engine) == [first, good, good]
+
+
+class Noted(Spool):
+    """A spool that keeps in mind which attempts were noted, and which of them were withdrawn."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.begun: list[str] = []
+        self.gone: list[str] = []
+
+    def opened(self, envelope: Envelope) -> None:
+        self.begun.append(envelope.outcome.id)
+        super().opened(envelope)
+
+    def withdrawn(self, *ids: str) -> None:
+        self.gone.extend(ids)
+        super().withdrawn(*ids)
+
+
+class TestAttempts:
+    """What the spool is told of each run, should the program be killed."""
+
+    async def test_a_lane_that_crashes_withdraws_its_attempt(
+        self, simulator: SpawnedSimulator, store: SQLiteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The run is made again under its id and has one outcome; none is left open to be told as interrupted."""
+        crashes = iter([False, True])
+
+        class Breaking(Attempt):
+            async def run(self) -> Outcome:
+                if next(crashes, False):
+                    raise RuntimeError("provoked")
+                return await super().run()
+
+        monkeypatch.setattr(provider_module, "Attempt", Breaking)
+        batch = Batch(runs("groq", *several(3)), "scheduled")
+        spool = Noted(tmp_path / "spool")
+        await spool.open()
+        lanes = [lane(settings(simulator, concurrency=1))]
+        engine = await Engine(lanes, batch, store, buffer=Buffer(spool=spool)).finish()
+
+        crashed = spool.begun[1]
+        assert spool.gone == [crashed]
+        assert spool.begun.count(crashed) == 2
+        assert len(spool.begun) == 4
+        assert sorted(run.id for run in samples(engine.stored)) == sorted(set(spool.begun))
+        assert (await spool.counts()).in_flight == 0
+        await spool.close()
+        assert await spool.open() == []
+        await spool.close()
+
+    async def test_an_attempt_that_was_withdrawn_is_not_told_as_interrupted(
+        self, simulator: SpawnedSimulator, store: SQLiteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Killed while the crashed lane rests, the next start finds no attempt: nothing is known to have been sent."""
+
+        class Breaking(Attempt):
+            async def run(self) -> Outcome:
+                raise RuntimeError("provoked")
+
+        monkeypatch.setattr(provider_module, "Attempt", Breaking)
+        spool = Noted(tmp_path / "spool")
+        await spool.open()
+        plan = Rotation(runs("groq", unique()), {}, FRESH)
+        engine = Engine([lane(settings(simulator))], plan, store, buffer=Buffer(spool=spool))
+        async with engine.running():
+            await engine.until(lambda: "down" in engine.statuses("groq"))
+            assert len(spool.begun) > 1
+            assert spool.gone == spool.begun
+            await spool.counts()  # which is answered once all that was told before is written
+            with crashed(tmp_path / "spool", tmp_path / "left") as folder:
+                after = Spool(folder)
+                assert await after.open() == []
+                await after.close()
+        await spool.close()
 
 
 class TestPauses:

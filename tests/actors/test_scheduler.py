@@ -16,7 +16,7 @@ from llmbench.actors.due import ModelClock
 from llmbench.actors.plans import Batch, Plan, Rotation
 from llmbench.actors.scheduler import Mailboxes, Scheduler
 from llmbench.clock import SystemClock
-from llmbench.messages import Acknowledged, Job, LaneBlocked, LaneReset, Ready, SchedulerMessage
+from llmbench.messages import Acknowledged, Hold, Job, LaneBlocked, LaneReset, Ready, SchedulerMessage
 from tests.actors.engine import LIMIT, runs
 
 LANES = ("groq", "openai")
@@ -149,6 +149,38 @@ async def test_a_lane_that_is_down_does_not_hold_the_plan_up() -> None:
     around.close()
 
     assert plan.given_up == {"groq": (1, "no key")}
+
+
+async def test_on_hold_nothing_is_handed_out() -> None:
+    """What is due stays in the plan, questions are kept, and both meet when there is room again."""
+    plan = Rotation(runs("groq", "a", "b") + runs("openai", "c"), {}, FRESH)
+    async with scheduling(plan) as around:
+        around.tell(Ready(provider="groq"))
+        first = await around.job()
+        around.tell(Hold(reason="spool_full: no room"), Ready(provider="groq"), Ready(provider="openai"), done(first))
+        await anyio.wait_all_tasks_blocked()
+        assert (around.handed_out(), around.handed_out("openai")) == ([], [])
+
+        around.tell(Hold(reason=None))
+        assert ((await around.job()).model.model_id, (await around.job("openai")).model.model_id) == ("b", "c")
+
+
+async def test_a_round_ends_on_hold() -> None:
+    """What runs is waited for, what has not begun is given up, and there is nothing left to wait for room with."""
+    plan = Batch(runs("groq", "a", "b") + runs("openai", "c"), "scheduled")
+    around = Around(plan)
+    with anyio.fail_after(LIMIT):
+        async with anyio.create_task_group() as group:
+            group.start_soon(around.scheduler.run)
+            around.tell(Ready(provider="groq"))
+            running = await around.job()
+            around.tell(Hold(reason="spool_full: no room"), Ready(provider="openai"))
+            around.tell(done(running))
+    assert around.handed_out("openai") == []
+    around.close()
+
+    assert plan.done == 1
+    assert plan.given_up == dict.fromkeys(LANES, (1, "spool_full: no room"))
 
 
 async def test_the_catalogue_is_taken_over_while_the_lanes_are_idle(monkeypatch: pytest.MonkeyPatch) -> None:
