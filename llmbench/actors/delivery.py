@@ -61,7 +61,7 @@ class Delivery:
         self._size = _BATCH
         """How many outcomes go together; less than a whole batch since the store failed."""
         self._alone: dict[str, int] = {}
-        """Outcomes that the store failed with when alone, since it last answered, and how often each was tried before."""
+        """Outcomes that the store failed with when alone, since it last answered; how often each was tried before."""
         self.status: StoreStatus = "ok" if opened else "failing"
         self.reason: str | None = None if opened else "it did not answer when llmbench started"
         """Why the store does not take outcomes now; None while it does."""

@@ -29,9 +29,13 @@ from llmbench.bridge.replies import Problem, ReplyBody, reply_to
 from llmbench.bridge.streaming import LiveStreams
 from llmbench.clock import Clock, SystemClock
 from llmbench.config.tables import ServerTable
+from llmbench.secrets import Redactor
 from llmbench.stores.base import Store
 
 logger = logging.getLogger(__name__)
+
+_WRITERS = 2
+"""So that one write is laid out while the other one waits for the disk."""
 
 AnyRequest = Request[object, object, State]
 
@@ -40,7 +44,8 @@ AnyRequest = Request[object, object, State]
 class Bridge:
     """What the application is made of. ``live`` is None for a program that measures nothing itself.
 
-    ``answer_seconds`` is how long a sender waits for the store, which may have its outcomes all the same.
+    ``answer_seconds`` is how long a sender waits for the store, which may have its outcomes all the same. ``redactor``
+    knows the program's secrets, which must not get into the store.
     """
 
     store: Store
@@ -52,11 +57,12 @@ class Bridge:
     live: LiveStreams | None = None
     clock: Clock = field(default_factory=SystemClock)
     answer_seconds: float = 25.0
+    redactor: Redactor = field(default_factory=lambda: Redactor(()))
 
 
 def make_app(bridge: Bridge) -> Litestar:
     """Return the application. It stores only while its lifespan lasts."""
-    intake = Intake(bridge.store)
+    intake = Intake(bridge.store, writers=_WRITERS)
     door = Door(bridge.keys, bridge.server.requests_per_second)
     places = Places(MOST_UNDER_WAY)
     ingest = IngestRoutes(
@@ -68,6 +74,7 @@ def make_app(bridge: Bridge) -> Litestar:
         body_seconds=bridge.server.body_seconds,
         answer_seconds=bridge.answer_seconds,
         listing=bridge.store.put_listing,
+        redactor=bridge.redactor,
     )
     reading = ReadRoutes(
         door,

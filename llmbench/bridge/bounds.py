@@ -10,7 +10,8 @@ import functools
 import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Any, get_args, get_origin
+from types import UnionType
+from typing import Any, NamedTuple, Union, get_args, get_origin
 
 import msgspec
 
@@ -125,10 +126,46 @@ def check_runner(runner_id: str, sender: Sender) -> None:
 def check_outcome(outcome: Outcome, sender: Sender, now: datetime) -> None:
     """Raise `Refused` if a value of an outcome can't be, or the sender may not speak for its runner."""
     check_runner(outcome.runner_id, sender)
-    for name, check in _checks(type(outcome)).items():
-        value = getattr(outcome, name)
+    values = msgspec.structs.astuple(outcome)
+    checks = _by_form(type(outcome))
+    # What is fine is most of what comes, so it is seen to be fine without a call each.
+    for position, most, check in checks.figures:
+        value = values[position]
+        if value is not None and not 0 <= value <= most:
+            check(value, now)
+    for position, limit, check in checks.texts:
+        value = values[position]
+        if value is not None and not (len(value) <= limit and value.isprintable()):
+            check(value, now)
+    for position, check in checks.others:
+        value = values[position]
         if value is not None:
             check(value, now)
+
+
+class _Checks(NamedTuple):
+    """The checks of a Struct, by position of the field; with the bound within which nothing needs to be checked."""
+
+    figures: list[tuple[int, float, Check]]
+    texts: list[tuple[int, int, Check]]
+    others: list[tuple[int, Check]]
+
+
+@functools.cache
+def _by_form(kind: type[msgspec.Struct]) -> _Checks:
+    checks = _Checks([], [], [])
+    all_of_them = _checks(kind)
+    for position, field in enumerate(msgspec.structs.fields(kind)):
+        check, types = all_of_them.get(field.name), _alternatives(field.type)
+        if check is None:
+            continue
+        if int in types or float in types:
+            checks.figures.append((position, _most(field.name, whole=int in types), check))
+        elif str in types and field.name not in _NAMES:
+            checks.texts.append((position, text_limit(field.name), check))
+        else:
+            checks.others.append((position, check))
+    return checks
 
 
 @functools.cache
@@ -157,8 +194,18 @@ def _number(name: str, most: float) -> Check:
     return check
 
 
+def _alternatives(annotation: Any) -> tuple[Any, ...]:
+    """Return the types that a value may have."""
+    return get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
+
+
+def _most(name: str, *, whole: bool) -> float:
+    """Return the largest value of a figure."""
+    return _COUNT if whole else _FASTEST if name.endswith(_SPEED) else _RANGES.get(name, _DAY)
+
+
 def _figure(name: str) -> Check:
-    return _number(name, _FASTEST if name.endswith(_SPEED) else _RANGES.get(name, _DAY))
+    return _number(name, _most(name, whole=False))
 
 
 def _text(name: str) -> Check:

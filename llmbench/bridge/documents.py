@@ -1,9 +1,9 @@
 """Foreign bytes in, outcomes out, strictly: what is not taken is `Refused`, and nothing else is ever raised.
 
 A document comes in the wire form of `llmbench.ingestion`. One with an ``_id`` is llmbench's own: it is taken as it is,
-to come out equal, or not at all. One without is an earlier runner's, of which `llmbench.bridge.earlier` makes an
-outcome. Of a key that stands twice in an object the last holds; nothing is allowed by what only the first says, since
-the runner is read from the same document that is stored.
+to come out equal, or not at all; secrets were taken out where it was made. One without is an earlier runner's, of which
+`llmbench.bridge.earlier` makes an outcome. Of a key that stands twice in an object the last holds; nothing is allowed
+by what only the first says, since the runner is read from the same document that is stored.
 """
 
 from __future__ import annotations
@@ -85,7 +85,9 @@ def read_catalog(body: bytes, sender: Sender, now: datetime) -> Listing:
     One without an end has ended when it began, so that the same listing again is the same.
     """
     with _following():
-        return _listing(_object(body, _LISTED_VALUES, _LISTED_OBJECTS), now)
+        listing = _listing(_object(body, _LISTED_VALUES, _LISTED_OBJECTS), now)
+    _check_secrets(listing, "listing", sender)
+    return listing
 
 
 def _listing(document: Document, now: datetime) -> Listing:
@@ -172,9 +174,17 @@ def _checked(outcome: T, sender: Sender, now: datetime) -> T:
     """Return the outcome as every store would read it back. Raises `Refused`."""
     check_outcome(outcome, sender, now)
     try:
-        return read_back(outcome)
+        found = read_back(outcome)
     except UnstorableError as error:
         raise Refused(str(error)) from error
+    _check_secrets(found, "document", sender)
+    return found
+
+
+def _check_secrets(told: msgspec.Struct, what: str, sender: Sender) -> None:
+    """Raise `Refused` for what holds a secret of the bridge's own: it can't be kept, nor changed unnoticed."""
+    if sender.redactor.finds(msgspec.json.encode(told).decode()):
+        raise Refused(f"{what} holds a secret that is this bridge's, too, and must not be stored: take it out")
 
 
 def _converted(document: Document, kind: Any) -> Any:

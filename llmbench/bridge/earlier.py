@@ -30,7 +30,7 @@ from llmbench.error_kinds import completed as advice_for
 from llmbench.error_text import clean, fingerprint, normalize
 from llmbench.errors import Classification, Evidence, classify
 from llmbench.messages import Failure, Role, Sample, Stage
-from llmbench.secrets import redact_patterns
+from llmbench.secrets import Redactor
 from llmbench.stores.earlier import completed
 
 T = TypeVar("T", Sample, Failure)
@@ -47,9 +47,10 @@ _NAMES = ("provider", "model_name", "runner_id")
 _WORDS: Mapping[str, tuple[str, ...]] = {"sample_role": get_args(Role), "stage": get_args(Stage)}
 """Fields of which earlier writers had words of their own; such a word is kept beside."""
 
-_REDACTED = frozenset({"message", "traceback"})
-_LONGEST_MESSAGE = 16_384
 _LONGEST_TRACEBACK = 20_000
+_LONGEST_REDACTED = 24_576
+"""So much of a text is looked at for secrets: more than is kept, so that none is cut before it is found."""
+
 _EXACT = 2.0**53
 _PHASES: Mapping[str, Any] = {"connect": "connect", "validate": "validate"}
 
@@ -131,9 +132,9 @@ def _read(said: Document, kind: type[T], sender: Sender) -> tuple[Document, Docu
     beside: Document = {}
     for name, value in said.items():
         if name not in types or (isinstance(value, str) and value not in _WORDS.get(name, (value,))):
-            beside[name] = _short(value)
+            beside[name] = _short(value, sender.redactor)
         else:
-            read[name] = _typed(name, value, types[name])
+            read[name] = _typed(name, value, types[name], sender.redactor)
     for name in _NAMES:
         if name not in read:
             raise Refused(f"{name!r} is missing")
@@ -148,25 +149,41 @@ def _types(kind: type[msgspec.Struct]) -> dict[str, Any]:
     return {field.encode_name: field.type for field in msgspec.structs.fields(kind) if field.encode_name != "_id"}
 
 
-def _short(value: Any) -> Any:
-    return clean(value, LONGEST_TEXT) if isinstance(value, str) else value
+def _short(value: Any, redactor: Redactor) -> Any:
+    if isinstance(value, str):
+        return clean(redactor.redact(value[:_LONGEST_REDACTED]), LONGEST_TEXT)
+    return _without_secrets(value, redactor)
 
 
-def _typed(name: str, value: Any, annotation: Any) -> Any:
+def _typed(name: str, value: Any, annotation: Any, redactor: Redactor) -> Any:
     try:
         typed = msgspec.convert(value, annotation)
     except msgspec.ValidationError as error:
         raise Refused(f"{name!r} is of the wrong type: {error}") from error
-    return _made_safe(name, typed) if isinstance(typed, str) and name not in _NAMES else typed
+    if isinstance(typed, str):
+        return typed if name in _NAMES or name in _WORDS else _made_safe(name, typed, redactor)
+    return _without_secrets(typed, redactor)
 
 
-def _made_safe(name: str, text: str) -> str:
+def _made_safe(name: str, text: str, redactor: Redactor) -> str:
     """Return a text as llmbench would have stored it: earlier runners took neither secrets nor controls out."""
-    if name not in _REDACTED:
-        return clean(text, text_limit(name))
-    if name == "message":
-        return clean(redact_patterns(text[:_LONGEST_MESSAGE]))
-    return "\n".join(map(clean, redact_patterns(text[:_LONGEST_TRACEBACK]).split("\n")))
+    safe = redactor.redact(text[:_LONGEST_REDACTED])
+    if name == "traceback":
+        return "\n".join(map(clean, safe[:_LONGEST_TRACEBACK].split("\n")))
+    return clean(safe, text_limit(name))
+
+
+def _without_secrets(value: Any, redactor: Redactor) -> Any:
+    """Return a value without the secrets in its texts."""
+    match value:
+        case str():
+            return redactor.redact(value)
+        case dict():
+            return {key: _without_secrets(inner, redactor) for key, inner in value.items()}
+        case list():
+            return [_without_secrets(inner, redactor) for inner in value]
+        case _:
+            return value
 
 
 def _joined(misc: Document, beside: Document) -> Document:

@@ -25,6 +25,7 @@ from llmbench.clock import Clock
 from llmbench.ingestion import BatchAnswer, CatalogAnswer, ItemAnswer
 from llmbench.lifecycle import Listing
 from llmbench.messages import Envelope
+from llmbench.secrets import Redactor
 from llmbench.stores.base import Recorded, StoreError, Verdict
 
 logger = logging.getLogger(__name__)
@@ -55,6 +56,7 @@ class IngestRoutes:
         body_seconds: float,
         answer_seconds: float,
         listing: Callable[[Listing], Awaitable[Recorded]],
+        redactor: Redactor,
     ) -> None:
         self._intake = intake
         self._door = door
@@ -64,6 +66,7 @@ class IngestRoutes:
         self._body_seconds = body_seconds
         self._answer_seconds = answer_seconds
         self._listing = listing
+        self._redactor = redactor
         self._log = Sparingly(logger)
         # One at a time: threads that compete for the interpreter would keep the event loop from it all the longer.
         self._decoding = anyio.CapacityLimiter(1)
@@ -94,7 +97,7 @@ class IngestRoutes:
             envelope = await self._document(request, read)
         except Refused as refused:
             self._metrics.items(route, "rejected", 1)
-            return rejection(refused.reason, refused.status, refused.id)
+            return self._rejection(refused)
         (verdict,) = await self._stored([envelope])
         self._metrics.items(route, verdict.status, 1)
         if verdict.status == "unknown":
@@ -105,9 +108,9 @@ class IngestRoutes:
         try:
             items = await self._document(request, documents.read_batch)
         except Refused as refused:
-            return rejection(refused.reason, refused.status, refused.id)
+            return self._rejection(refused)
         verdicts = iter(await self._stored([item for item in items if isinstance(item, Envelope)]))
-        results = [_refusal(item) if isinstance(item, Refused) else _item(next(verdicts)) for item in items]
+        results = [self._refusal(item) if isinstance(item, Refused) else _item(next(verdicts)) for item in items]
         for status, count in Counter(result.status for result in results).items():
             self._metrics.items("/ingest/batch", status, count)
         return reply(BatchAnswer(results=results))
@@ -116,7 +119,7 @@ class IngestRoutes:
         try:
             listing = await self._document(request, documents.read_catalog)
         except Refused as refused:
-            return rejection(refused.reason, refused.status, refused.id)
+            return self._rejection(refused)
         try:
             recorded = await self._in_time(lambda: self._listing(listing))
         except ValueError as error:
@@ -129,10 +132,17 @@ class IngestRoutes:
         headers = request.scope["headers"]
         grant = await self._door.admit(headers, peer_of(request), "ingest")
         body = await read_body(headers, request.receive, most=self._max_body, seconds=self._body_seconds)
-        sender, now = Sender(grant.runner), self._clock.now()
+        sender, now = Sender(grant.runner, self._redactor), self._clock.now()
         if len(body) <= _DECODED_AT_ONCE:
             return read(body, sender, now)
         return await to_thread.run_sync(read, body, sender, now, limiter=self._decoding)
+
+    def _refusal(self, refused: Refused) -> ItemAnswer:
+        # What it quotes of the document may be the secret for which it is refused.
+        return ItemAnswer(id=refused.id, status="rejected", reason=self._redactor.redact(refused.reason))
+
+    def _rejection(self, refused: Refused) -> ReplyBody:
+        return reply(self._refusal(refused), refused.status)
 
     async def _stored(self, envelopes: Sequence[Envelope]) -> Sequence[Verdict]:
         return await self._in_time(lambda: self._intake.put(envelopes))
@@ -155,10 +165,6 @@ class IngestRoutes:
 
 def _item(verdict: Verdict) -> ItemAnswer:
     return ItemAnswer(id=verdict.id, status=verdict.status, reason=verdict.reason)
-
-
-def _refusal(refused: Refused) -> ItemAnswer:
-    return ItemAnswer(id=refused.id, status="rejected", reason=refused.reason)
 
 
 def peer_of(request: Request[Any, Any, Any]) -> str:

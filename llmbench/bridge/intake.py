@@ -1,4 +1,4 @@
-"""Where the outcomes of many requests become few writes: what comes while one write runs goes together into the next.
+"""Where the outcomes of many requests become few writes: what comes while others are written goes together into one.
 
 An answer is given once the store has said what became of the items, and only then. A request that is given up takes
 nothing away from the others.
@@ -35,9 +35,12 @@ class _Waiting:
 class Intake:
     """Stores what requests bring. `run` does the writing, and has to be running."""
 
-    def __init__(self, store: Store, *, at_once: int = _MOST_AT_ONCE, waiting: int = _MOST_WAITING) -> None:
+    def __init__(
+        self, store: Store, *, at_once: int = _MOST_AT_ONCE, waiting: int = _MOST_WAITING, writers: int = 1
+    ) -> None:
         self._store = store
         self._at_once = at_once
+        self._writers = writers
         self._most = waiting
         self._queue: deque[_Waiting] = deque()
         self._filled = anyio.Event()
@@ -65,15 +68,22 @@ class Intake:
     async def run(self) -> None:
         """Write until cancelled; then whoever waits still gets a `StoreError`."""
         try:
-            while True:
-                if not self._queue:
-                    self._filled = anyio.Event()
-                    await self._filled.wait()
-                await self._write(self._together())
+            async with anyio.create_task_group() as group:
+                for _ in range(self._writers):
+                    group.start_soon(self._write_on)
         finally:
             while self._queue:
                 _fail([self._queue.popleft()], StoreError("the bridge ends"))
             self.waiting = 0
+
+    async def _write_on(self) -> None:
+        while True:
+            if not self._queue:
+                if self._filled.is_set():
+                    self._filled = anyio.Event()
+                await self._filled.wait()
+                continue  # the other writer may have been quicker
+            await self._write(self._together())
 
     def _together(self) -> list[_Waiting]:
         """Take what goes into the next write: the oldest request, and those after it for which there is room."""

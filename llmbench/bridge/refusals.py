@@ -7,14 +7,19 @@ from typing import Literal
 import msgspec
 
 from llmbench.error_text import clean
+from llmbench.secrets import Redactor
 
 _REASON_LIMIT = 500
 
 
 class Sender(msgspec.Struct, frozen=True):
-    """Who sends: the runner that the key belongs to, None for a key of earlier deployments, which any runner has."""
+    """Who sends: the runner that the key belongs to, None for a key of earlier deployments, which any runner has.
+
+    ``redactor`` knows the bridge's own secrets, which nothing that is sent may bring into the store.
+    """
 
     runner: str | None
+    redactor: Redactor = Redactor(())
 
 
 class Refused(Exception):

@@ -49,6 +49,7 @@ def make_server(
         health=health,
         metrics=metrics,
         live=live,
+        redactor=Secrets(env).redactor(config.secret_variables()),
     )
     _warn_of_plain_http(address)
     return Server(

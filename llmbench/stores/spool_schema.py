@@ -35,8 +35,9 @@ _SOUND_HISTORY = "typeof(past) = 'text'"
 
 _SCHEMA = f"""
 -- Times are integer microseconds since 1970, UTC. The body is the canonical JSON of an envelope, packed by zlib and
--- decoded only to be delivered; the columns before it say what became of it. Two rows have one id only if the second came with other
--- content: it is "conflicting", and stays in quarantine. Words for the states: no single bad bit makes one of another.
+-- decoded only to be delivered; the columns before it say what became of it. Two rows have one id only if the second
+-- came with other content: it is "conflicting", and stays in quarantine. Words for the states: no single bad bit makes
+-- one of another.
 CREATE TABLE outcomes (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,
     id TEXT NOT NULL,

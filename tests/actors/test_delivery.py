@@ -287,7 +287,7 @@ class TestEnd:
         bench.delivery.drain()
         with anyio.fail_after(LIMIT):
             await bench.delivery.run()
-        assert [len(batch) for batch in bench.store.batches] == [500, 500, 100]
+        assert [len(batch) for batch in bench.store.batches] == [200] * 5 + [100]
 
     async def test_cancelled_while_storing(self, bench: Bench) -> None:
         """Cut off between the store's commit and its word: it stays in the spool, goes out again, and is there once."""

@@ -49,10 +49,10 @@ class Result(NamedTuple):
 class Place:
     """A folder with a config.toml, a database, and an environment with nothing but what a test gives it."""
 
-    def __init__(self, folder: Path, simulator: SpawnedSimulator) -> None:
+    def __init__(self, folder: Path, simulator: SpawnedSimulator | None) -> None:
         self.folder = folder
         self.database = folder / "llmbench.db"
-        self._url = simulator.url
+        self._url = simulator.url if simulator is not None else ""
 
     def configure(self, schedule: str = "", **models: Sequence[str]) -> None:
         """Write a configuration of these providers with these models; ``schedule`` is more of that table."""

@@ -1,4 +1,4 @@
-"""The fork server of `engine_driver` for engines on MongoDB, with limits short enough for a test.
+"""The fork server of `engine_driver` for engines on MongoDB, or at a bridge to it, with limits short enough for a test.
 
 Of the program nothing is changed but how long it waits: for a server, between two attempts, after a second signal.
 """

@@ -8,23 +8,28 @@ import random
 import signal
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any, NamedTuple
 
 import pytest
 from pymongo import MongoClient
+from pymongo.database import Database
 
 from llmbench.simulator import SpawnedSimulator
 from tests.actors.engine import unique
+from tests.e2e.machines import Base
 from tests.e2e.program import Place
 from tests.faults.conftest import Tell
 from tests.faults.doomed import Doomed, configure, copied, doomed
 from tests.stores.mongod import Mongod
 
-KILLS = {False: 6, True: 100}
+KILLS = {False: 6, True: 67}
 """How often engines are killed over each store: in every session, and in a long one."""
+BRIDGE_KILLED_EVERY = 10
+"""A bridge is killed once for so many kills of the engine, or fewer."""
 HEAD = (
     f"{'K1':<10}{'kills':>8}{'recorded':>10}{'redelivered':>13}{'lost':>6}{'twice':>7}{'interrupted':>13}{'seconds':>9}"
 )
@@ -35,6 +40,7 @@ class Target(NamedTuple):
 
     ``driver`` is the fork server, ``config`` more TOML, ``env`` more variables. ``stored`` returns the id of every
     outcome that is there, once for each copy, with its cause if it is a failure; ``sound`` fails if the store is not.
+    ``meddle`` does to the store what else is to happen, just before this kill, and with None ends it.
     """
 
     driver: str
@@ -42,6 +48,7 @@ class Target(NamedTuple):
     env: dict[str, str]
     stored: Callable[[], list[tuple[str, str | None]]]
     sound: Callable[[], None]
+    meddle: Callable[[int | None], None] = lambda _kill: None
 
 
 @contextmanager
@@ -66,23 +73,54 @@ def in_sqlite(folder: Path, _mongod: Callable[[], Mongod]) -> Iterator[Target]:
 
 @contextmanager
 def in_mongodb(folder: Path, mongod: Callable[[], Mongod]) -> Iterator[Target]:
-    server, name = mongod(), f"kills-{folder.name}"[:60]
+    server = mongod()
+    with database_of(folder, server) as database:
+        config = f'[store.mongo]\ndatabase = "{database.name}"\n'
+        variables = {"MONGODB_URI": server.uri}
+        yield Target("mongo_driver", config, variables, partial(stored_in, database), partial(check_counts, database))
+
+
+@contextmanager
+def behind_bridge(folder: Path, mongod: Callable[[], Mongod]) -> Iterator[Target]:
+    """The bridge is a process of its own, which is killed, too, and for two kills of the engine is not there."""
+    server = mongod()
+    (home := folder / "bridge").mkdir()
+    with database_of(folder, server) as database, ExitStack() as programs:
+        variables = {"MONGODB_URI": server.uri, "MONGODB_DB": database.name, "INGEST_API_KEY": "shared-by-all-engines"}
+        bridge = Base(Place(home, None), variables, programs)
+        (home / "config.toml").write_text("[server]\nrequests_per_second = 1000\n")
+        bridge.serve()
+
+        def meddle(kill: int | None) -> None:
+            if kill is None:
+                bridge.until_serving()
+            elif kill % BRIDGE_KILLED_EVERY == 3:
+                assert bridge.end(signal.SIGKILL) == -signal.SIGKILL
+            elif kill % BRIDGE_KILLED_EVERY == 5:
+                bridge.begin_to_serve()
+
+        engine = {"INGEST_API_URL": bridge.url, "INGEST_API_KEY": variables["INGEST_API_KEY"]}
+        looks = partial(stored_in, database), partial(check_counts, database)
+        yield Target("mongo_driver", "", engine, *looks, meddle)
+
+
+@contextmanager
+def database_of(folder: Path, server: Mongod) -> Iterator[Database[dict[str, Any]]]:
     with MongoClient[dict[str, Any]](server.uri) as client:
-        database = client[name]
+        database = client[f"kills-{folder.name}"[:60]]
+        yield database
+        client.drop_database(database)
 
-        def stored() -> list[tuple[str, str | None]]:
-            found = [one for kind in ("metrics_cloud_v2", "errors_cloud") for one in database[kind].find()]
-            return [(str(one["_id"]), one.get("error_cause")) for one in found]
 
-        def sound() -> None:
-            """Failures were counted as often as they are there."""
-            failed = list(database.errors_cloud.find())
-            counts = Counter(one["fingerprint"] for one in failed)
-            assert {one["fingerprint"]: one["count"] for one in database.error_rollups.find()} == counts
+def stored_in(database: Database[dict[str, Any]]) -> list[tuple[str, str | None]]:
+    found = [one for kind in ("metrics_cloud_v2", "errors_cloud") for one in database[kind].find()]
+    return [(str(one["_id"]), one.get("error_cause")) for one in found]
 
-        config = f'[store.mongo]\ndatabase = "{name}"\n'
-        yield Target("mongo_driver", config, {"MONGODB_URI": server.uri}, stored, sound)
-        client.drop_database(name)
+
+def check_counts(database: Database[dict[str, Any]]) -> None:
+    """Failures were counted as often as they are there."""
+    counts = Counter(one["fingerprint"] for one in database.errors_cloud.find())
+    assert {one["fingerprint"]: one["count"] for one in database.error_rollups.find()} == counts
 
 
 class Accounts:
@@ -111,7 +149,7 @@ def mongo(request: pytest.FixtureRequest) -> Callable[[], Mongod]:
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("kind", [pytest.param(in_sqlite, id="SQLite"), pytest.param(in_mongodb, id="MongoDB")])
+@pytest.mark.parametrize("kind", [in_sqlite, in_mongodb, behind_bridge], ids=["SQLite", "MongoDB", "bridge"])
 def test_K1_kills_lose_nothing_that_was_recorded(
     tmp_path: Path,
     simulator: SpawnedSimulator,
@@ -139,9 +177,11 @@ def test_K1_kills_lose_nothing_that_was_recorded(
                 engines.start()
                 if kill % 2:
                     engines.until_runs()
+                target.meddle(kill)
                 sleep(moments.uniform(0, 0.2 if kill % 2 else 0.8))
                 engines.kill()
                 accounts.killed()
+            target.meddle(None)
             engines.start()
             engines.until_runs()
             code = engines.end(signal.SIGTERM)

@@ -5,7 +5,9 @@ Times are whole milliseconds, the finest that every store keeps.
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import random
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -20,6 +22,11 @@ NOON = datetime(2026, 3, 14, 12, 0, tzinfo=UTC)
 def moment(minutes: float = 0) -> datetime:
     """Return the time so many minutes after `NOON`; negative is before."""
     return NOON + timedelta(minutes=minutes)
+
+
+def noise(size: int) -> str:
+    """Return text that takes at least so many bytes, however it is packed; not the same twice."""
+    return base64.b64encode(random.randbytes(size)).decode()
 
 
 def envelope(outcome: Outcome, *, publish: bool = True) -> Envelope:

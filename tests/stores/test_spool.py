@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import sqlite3
-from collections.abc import AsyncIterator
+import zlib
+from collections.abc import AsyncIterator, Callable
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
@@ -14,9 +16,10 @@ import pytest
 
 from llmbench.ids import new_outcome_id
 from llmbench.stores.base import StoreError
+from llmbench.stores.canonical import canonical_json
 from llmbench.stores.spool import Limits, Spool, SpoolFull
 from tests.stores.contract_questions import HistoryContract
-from tests.stores.documents import NOON, envelope, failure, moment, sample
+from tests.stores.documents import NOON, envelope, failure, moment, noise, sample
 from tests.stores.spooling import QUICK, SetClock, begun, exported, filled, opened_spool, record
 
 
@@ -61,6 +64,20 @@ class TestRecord:
         assert (kept.id, kept.conflicting, kept.reason) == (first.outcome.id, True, "conflict")
         assert b'"output_tokens":65' in kept.body
         assert await spool.release_quarantined([kept.id]) == 0
+
+    async def test_two_conflicts(self, spool: Spool) -> None:
+        """Each other content of one id is kept, once, and can be told from the rest; none of them is delivered."""
+        (first,) = await filled(spool, 1)
+        others = [envelope(msgspec.structs.replace(first.outcome, model_name=name)) for name in ("b", "c")]
+        assert [await record(spool, other) for other in [*others, *others]] == ["conflict"] * 4
+
+        kept = await exported(spool, "quarantined")
+        assert [(one.id, one.conflicting) for one in kept] == [(first.outcome.id, True)] * 2
+        assert [msgspec.json.decode(one.body)["outcome"]["model_name"] for one in kept] == ["b", "c"]
+        assert len({one.seq for one in kept}) == 2
+        assert [waiting.envelope for waiting in await spool.peek(10, NOON)] == [first]
+        assert await spool.delivered([first.outcome.id]) == 1
+        assert (await spool.counts()).quarantined == {"conflict": 2}
 
     async def test_unstorable(self, spool: Spool) -> None:
         """An outcome with no JSON form is refused with the reason, and those beside it are recorded."""
@@ -198,18 +215,44 @@ class TestDelivery:
         assert await spool.delivered([item.outcome.id, new_outcome_id()]) == 0
         assert (await spool.counts()).quarantined == {"rejected": 1}
 
-    async def test_undecodable(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize(
+        ("change", "words"),
+        [
+            (lambda body: zlib.compress(zlib.decompress(body).replace(b"groq", b"gorq")), "its digest is another one"),
+            (lambda body: body[:-5], "it can't be unpacked"),
+            (lambda body: b"{}", "it can't be unpacked"),
+            (lambda body: b"", "it can't be unpacked"),
+        ],
+        ids=["changed", "cut", "not-packed", "empty"],
+    )
+    async def test_undecodable(self, tmp_path: Path, change: Callable[[bytes], bytes], words: str) -> None:
         """A body that is not what was recorded goes into quarantine with its bytes, and the rest goes out."""
         async with opened_spool(tmp_path) as spool:
             bad, good = (item.outcome.id for item in await filled(spool, 2))
         with closing(sqlite3.connect(tmp_path / "spool.db")) as connection, connection:
-            connection.execute(
-                "UPDATE outcomes SET body = CAST(replace(body, 'groq', 'gorq') AS BLOB) WHERE id = ?", (bad,)
-            )
+            (body,) = connection.execute("SELECT body FROM outcomes WHERE id = ?", (bad,)).fetchone()
+            connection.execute("UPDATE outcomes SET body = ? WHERE id = ?", (change(body), bad))
         async with opened_spool(tmp_path) as spool:
             assert [waiting.id for waiting in await spool.peek(10, NOON)] == [good]
             (kept,) = await exported(spool, "quarantined")
-            assert (kept.id, kept.reason, b"gorq" in kept.body) == (bad, "undecodable", True)
+            assert (kept.id, kept.reason) == (bad, "undecodable")
+            assert words in str(kept.error)
+            assert b"gorq" in kept.body or kept.body == change(body)
+
+    async def test_digest_is_of_the_body_as_it_was(self, tmp_path: Path) -> None:
+        """A file whose bodies are packed in another way, or better, is read as well, and a repeat is a duplicate."""
+        async with opened_spool(tmp_path) as spool:
+            items = await filled(spool, 2)
+        with closing(sqlite3.connect(tmp_path / "spool.db")) as connection, connection:
+            for seq, digest, body in connection.execute("SELECT seq, digest, body FROM outcomes").fetchall():
+                whole = zlib.decompress(body)
+                assert (len(body) < len(whole), hashlib.sha256(whole).digest()) == (True, digest)
+                stored = zlib.compress(whole, 0)
+                assert stored != body
+                connection.execute("UPDATE outcomes SET body = ? WHERE seq = ?", (stored, seq))
+        async with opened_spool(tmp_path) as spool:
+            assert [waiting.envelope for waiting in await spool.peek(10, NOON)] == items
+            assert [await record(spool, item) for item in items] == ["duplicate", "duplicate"]
 
     async def test_delivered_ones_are_kept_a_day(self, spool: Spool, clock: SetClock) -> None:
         """They are kept for audit; when they are a day old, each commit deletes some of them."""
@@ -230,6 +273,14 @@ class TestDelivery:
         """All rows of a state come, in order, also if there are more than a page of them."""
         items = await filled(spool, 130)
         assert [kept.id for kept in await exported(spool, "waiting")] == [item.outcome.id for item in items]
+
+    async def test_export_is_readable(self, spool: Spool) -> None:
+        """What is exported is the JSON that was recorded, not what the file makes of it."""
+        items = [envelope(sample(), publish=False), envelope(failure())]
+        await spool.put(items)
+        read = [msgspec.json.decode(kept.body) for kept in await exported(spool, "waiting")]
+        assert [one["outcome"] for one in read] == [msgspec.json.decode(canonical_json(item.outcome)) for item in items]
+        assert [(one["kind"], one["publish"]) for one in read] == [("sample", False), ("failure", True)]
 
 
 class TestAttempts:
@@ -256,7 +307,7 @@ class TestAttempts:
 
     async def test_interrupted_at_the_cap(self, tmp_path: Path) -> None:
         """They are recorded though the spool takes nothing else, and though its cap was lowered."""
-        attempts = [begun(traceback="x" * 20_000) for _ in range(50)]
+        attempts = [begun(traceback=noise(20_000)) for _ in range(50)]
         async with opened_spool(tmp_path) as spool:
             for one in attempts:
                 spool.opened(one)
@@ -477,8 +528,7 @@ class TestRoom:
 
     async def test_log_goes_into_the_file(self, spool: Spool, tmp_path: Path) -> None:
         """The log does not grow beyond a few megabytes."""
-        text = "x" * 500_000
         for _ in range(30):
-            await record(spool, envelope(sample(misc={"text": text})))
+            await record(spool, envelope(sample(misc={"text": noise(500_000)})))
         assert (tmp_path / "spool.db-wal").stat().st_size < 6_000_000
         assert (tmp_path / "spool.db").stat().st_size > 9_000_000

@@ -102,8 +102,11 @@ class TestDamage:
 
     @pytest.mark.parametrize("left", [None, b"", b"SQLite format 3\0", b"\xff" * 8192])
     async def test_file_is_gone(self, tmp_path: Path, left: bytes | None) -> None:
-        """A file that is missing, empty or no database: its log is moved aside with it, and what that has is saved."""
-        folder, ids = await crashed_spool(tmp_path, 3)
+        """A file that is missing, empty or no database: its log is moved aside with it, and what that has is saved.
+
+        A log has the whole of it once the spool has grown, as then its first page has changed.
+        """
+        folder, ids = await crashed_spool(tmp_path, 12)
         (folder / "spool.db").unlink()
         if left is not None:
             (folder / "spool.db").write_bytes(left)
@@ -111,7 +114,7 @@ class TestDamage:
 
         (damage,), waiting, _ = await reopened(folder)
         assert waiting == set(ids)
-        assert (damage.salvaged, damage.unreadable) == (3, 0)
+        assert (damage.salvaged, damage.unreadable) == (12, 0)
         assert (folder / f"{damage.aside}-wal").read_bytes() == log
 
     async def test_all_is_gone(self, tmp_path: Path) -> None:
@@ -129,10 +132,11 @@ class TestDamage:
         async with opened_spool(tmp_path) as spool:
             await filled(spool, 60)
         os.truncate(tmp_path / "spool.db", (tmp_path / "spool.db").stat().st_size * 2 // 3)
-        (damage,), waiting, _ = await reopened(tmp_path)
+        (damage,), waiting, quarantined = await reopened(tmp_path)
         assert damage.salvaged == len(waiting) > 0
-        assert damage.unreadable is not None
-        assert damage.unreadable + damage.salvaged >= 60
+        assert damage.doubtful == len(quarantined)
+        assert damage.unreadable
+        assert damage.unreadable + damage.salvaged + damage.doubtful >= 60
 
     async def test_changed_content(self, tmp_path: Path) -> None:
         """A damaged row in a damaged file is kept in quarantine, as it is; its attempts and states are kept, too."""

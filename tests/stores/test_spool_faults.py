@@ -19,7 +19,7 @@ import pytest
 from llmbench.messages import Envelope
 from llmbench.stores import spool_schema, spool_writer
 from llmbench.stores.spool import Limits, Spool, SpoolFailed, SpoolFull
-from tests.stores.documents import NOON, envelope, failure, sample
+from tests.stores.documents import NOON, envelope, failure, noise, sample
 from tests.stores.spooling import QUICK, begun, exported, filled, opened_spool, record, reopened
 from tests.stores.test_sqlite_faults import lines, running
 
@@ -182,7 +182,7 @@ class TestFull:
             connection = writer._connection
             (pages,) = connection.execute("PRAGMA page_count").fetchone()
             connection.execute(f"PRAGMA max_page_count = {pages + 3}")
-            items = [envelope(sample(misc={"text": "x" * size})) for size in (100_000, 10, 100_000)]
+            items = [envelope(sample(misc={"text": noise(size)})) for size in (100_000, 10, 100_000)]
             verdicts = await spool.put(items)
             assert [verdict.status for verdict in verdicts] == ["unknown", "stored", "unknown"]
             assert all("can't grow" in str(verdict.reason) for verdict in verdicts if not verdict.acknowledged)
@@ -204,7 +204,7 @@ class TestFull:
         try:
             recorded: list[str] = []
             async with opened_spool(folder) as spool:
-                items = [envelope(failure(traceback="x" * 20_000)) for _ in range(100)]
+                items = [envelope(failure(traceback=noise(20_000))) for _ in range(100)]
                 with pytest.raises(SpoolFull, match=r"can't grow \(database or disk is full\)"):
                     await _record_all(spool, items, recorded)
                 item = items[len(recorded)]
@@ -229,7 +229,7 @@ class TestFailure:
         resource.setrlimit(resource.RLIMIT_FSIZE, ((await spool.counts()).file_bytes, hard))
         try:
             with pytest.raises(SpoolFailed, match="SQLITE_IOERR_WRITE"):
-                await record(spool, envelope(sample(misc={"text": "x" * 1_000_000})))
+                await record(spool, envelope(sample(misc={"text": noise(1_000_000)})))
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         with pytest.raises(SpoolFailed, match="SQLITE_IOERR_WRITE"):
