@@ -166,7 +166,7 @@ class Server:
     def _down(self, why: str) -> ActorDown:
         host, port = self._wanted
         place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        what_to_do = "choose an address of this machine and a port that is free (listen under [server])"
+        what_to_do = "choose an address of this machine and a port that is free (--listen, or listen under [server])"
         return ActorDown(f"the HTTP side can't listen on {place}: {why}; {what_to_do}", _TAKEN_REST_SECONDS)
 
 

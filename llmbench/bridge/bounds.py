@@ -117,7 +117,10 @@ def check_name(name: str, value: str) -> None:
 def check_runner(runner_id: str, sender: Sender) -> None:
     """Raise `Refused` if this sender may not speak for this runner."""
     if sender.runner is not None and runner_id != sender.runner:
-        raise Refused(f"runner_id {runner_id!r:.80} is not that of this key, {sender.runner!r:.80}")
+        raise Refused(
+            f"runner_id {runner_id!r:.80} is not that of this key, {sender.runner!r:.80}: set runner.id to that, or "
+            "use a key of the right name"
+        )
 
 
 def check_outcome(outcome: Outcome, sender: Sender, now: datetime) -> None:

@@ -46,6 +46,9 @@ _HOW_TO_FILL = """\
 there is nothing to measure: the catalogue has no enabled model of {providers}
   add one:  llmbench models add PROVIDER/MODEL
   or list them in config.toml:  models = ["…"] under [providers.PROVIDER]"""
+_HOW_TO_BE_TOLD = """\
+there is nothing to measure: the bridge that RUNNER_CONFIG_URL names has no enabled model of {providers}
+  add one where its database is:  llmbench models add PROVIDER/MODEL"""
 
 _NAMED_AT_MOST = 10
 
@@ -82,7 +85,7 @@ async def _measure(
             if reached:
                 await _warn_of_unreadable(store)
         if not runs:
-            raise CommandError("\n".join(selection.left_out) or _HOW_TO_FILL.format(providers=", ".join(names)))
+            raise CommandError("\n".join(selection.left_out) or _how_to_fill(config).format(providers=", ".join(names)))
         await warm_up(working)
         plan = _plan(config, runs, past, options)
         supervisor = Supervisor(
@@ -111,6 +114,11 @@ async def _measure(
         _first, second = await run_until_signal(supervisor, logger.info)
         code = await _verdict(supervisor, plan, spool)
     return 128 + second if second is not None and code != ExitCode.SPOOL else code
+
+
+def _how_to_fill(config: Config) -> str:
+    told = config.store.kind == "http" and config.store.http.worklist_url is not None and not config.worklist
+    return _HOW_TO_BE_TOLD if told else _HOW_TO_FILL
 
 
 @asynccontextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 
 import anyio
@@ -9,10 +10,12 @@ import anyio
 from llmbench.actors.health import EngineHealth
 from llmbench.actors.supervisor import Companion, Supervisor
 from llmbench.bridge.metrics import Metrics
-from llmbench.cli.serving import make_server
+from llmbench.cli.serving import make_server, url
 from llmbench.config import Config
 from llmbench.stores.base import Store, StoreError
 from llmbench.stores.spool import Spool, SpoolFailed
+
+logger = logging.getLogger("llmbench.bridge")
 
 _FIGURES_SECONDS = 5.0
 
@@ -46,4 +49,8 @@ def http_side(
                 told = delivery.stored
             await anyio.sleep(_FIGURES_SECONDS)
 
-    return [Companion("figures", follow), Companion("spool_figures", look), Companion("server", server.run)]
+    async def serve() -> None:
+        logger.info("the HTTP side listens on %s", url(await server.listen()))
+        await server.run()
+
+    return [Companion("figures", follow), Companion("spool_figures", look), Companion("server", serve)]

@@ -14,7 +14,7 @@ from llmbench.bridge.metrics import Metrics
 from llmbench.cli.context import load_config, open_store, seed_if_allowed, store_errors
 from llmbench.cli.engine import environment, run_measuring, run_until_signal, runner_of
 from llmbench.cli.exits import CommandError, ExitCode
-from llmbench.cli.serving import key_ring, make_server
+from llmbench.cli.serving import key_ring, make_server, url
 from llmbench.config import Config
 from llmbench.logs import logging_to
 
@@ -40,11 +40,10 @@ async def _serve(config: Config, env: Mapping[str, str], listen: str | None) -> 
             await seed_if_allowed(config, store)
         server = make_server(config, env, store, metrics=Metrics(), health=StoreProbe(store), listen=listen)
         try:
-            host, port = await server.listen()
+            address = await server.listen()
         except ActorDown as error:
             raise CommandError(str(error), ExitCode.UNREACHABLE) from error
-        place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        logger.info("llmbench %s, http://%s into %s", __version__, place, store.description)
+        logger.info("llmbench %s, %s into %s", __version__, url(address), store.description)
         _first, second = await run_until_signal(server, logger.info, "requests under way")
     logger.info("ended")
     return 128 + second if second is not None else ExitCode.OK

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from llmbench.actors.bus import Bus
-from llmbench.actors.server import Server, parse_listen
+from llmbench.actors.server import Address, Server, parse_listen
 from llmbench.bridge.app import Bridge, make_app
 from llmbench.bridge.health import HealthSource
 from llmbench.bridge.keys import SHARED, KeyRing, shared_keys
@@ -58,6 +58,12 @@ def make_server(
         max_body=config.server.max_body_kb * 1024,
         on_ending=live.close if live is not None else _nothing,
     )
+
+
+def url(address: Address) -> str:
+    """Return where a server listens as a URL."""
+    host, port = address
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def _nothing() -> None:

@@ -43,7 +43,7 @@ def run(options: argparse.Namespace) -> int:
         return anyio.run(_run, config, options)
     except NoSpool as error:
         output.note(str(error))
-        return ExitCode.OK
+        return ExitCode.UNHEALTHY if getattr(options, "ids", None) else ExitCode.OK
 
 
 async def _run(config: Config, options: argparse.Namespace) -> int:
@@ -167,8 +167,8 @@ async def _retry(config: Config, ask: Ask, options: argparse.Namespace) -> int:
     if released == len(ids):
         return ExitCode.OK
     output.note(
-        f"{len(ids) - released} not: what is not in quarantine under this id, or conflicts with another outcome of "
-        "the same id, is not sent from there; llmbench spool list shows which"
+        f"{len(ids) - released} not: only what is in quarantine can be sent again, and of that no conflict; "
+        "llmbench spool list shows what is there"
     )
     return ExitCode.UNHEALTHY
 
@@ -236,6 +236,9 @@ async def _discard(config: Config, ask: Ask, options: argparse.Namespace) -> int
     unknown = [one for one in ids if one not in {kept.id for kept in rows}]
     if unknown:
         output.note(f"not in quarantine: {', '.join(unknown)}")
+    if not rows:
+        output.note("nothing was deleted")
+        return ExitCode.UNHEALTHY
     if not options.yes:
         raise CommandError(f"nothing was deleted: add --yes to delete these {len(rows)} outcomes for good")
     gone = sum([await _count(ask, AskDiscard(some)) for some in _batches([kept.seq for kept in rows])])

@@ -117,10 +117,11 @@ DatabaseName = Annotated[
     ),
 ]
 StoreKind = Literal["sqlite", "mongo", "http"]
+_PORT = r"(6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5][0-9]{4}|[0-9]{1,4})"
 Listen = Annotated[
     str,
     Meta(
-        pattern=r"\A(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9.-]{1,253}):[0-9]{1,5}\Z",
+        pattern=r"\A(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9.-]{1,253}):" + _PORT + r"\Z",
         extra=_words("an address and a port, such as '127.0.0.1:8787', '0.0.0.0:8787' or '[::1]:8787'"),
     ),
 ]

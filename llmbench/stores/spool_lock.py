@@ -41,7 +41,7 @@ class SpoolInUse(StoreUnusable):
     def __init__(self, folder: Path, pid: int | None) -> None:
         who = "another process" if pid is None else f"the process with the id {pid}"
         super().__init__(
-            f"Spool in '{folder}' is in use by {who}; stop that one, or give this one a data folder of its own"
+            f"Spool in '{folder}' is in use by {who}; stop that one, or set spool.folder to another folder"
         )
         self.pid = pid
 
@@ -55,13 +55,13 @@ def prepare_folder(folder: Path) -> None:
     if owner != user:
         raise StoreUnusable(
             f"Data folder '{folder}' belongs to the user with the id {owner}, and llmbench runs as {user}; "
-            "choose a folder of your own, or change its owner"
+            "set spool.folder to a folder of your own, or change its owner"
         )
     kind = network_filesystem(folder)
     if kind is not None:
         raise StoreUnusable(
             f"Data folder '{folder}' is on a network filesystem ({kind}), where a spool can lose what it promised to "
-            "keep; choose a folder on a local disk"
+            "keep; set spool.folder to one on a local disk"
         )
 
 

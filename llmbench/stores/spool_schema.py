@@ -183,13 +183,13 @@ def _refuse_unknown(connection: sqlite3.Connection, path: Path) -> None:
     if application != APPLICATION_ID:
         if application or version or connection.execute("SELECT count(*) FROM sqlite_master").fetchone() != (0,):
             raise StoreUnusable(
-                f"Spool '{path}' belongs to another program; it was left untouched: choose another data folder"
+                f"Spool '{path}' belongs to another program; it was left untouched: set spool.folder to another folder"
             )
         raise Damaged("it is an empty database")
     if version > SCHEMA_VERSION:
         raise StoreUnusable(
             f"Spool '{path}' has schema version {version}, and this llmbench knows versions up to {SCHEMA_VERSION}; "
-            "it was left untouched: use the newer llmbench, or choose another data folder"
+            "it was left untouched: use the newer llmbench, or set spool.folder to another folder"
         )
 
 
@@ -261,13 +261,16 @@ def is_full(error: sqlite3.Error) -> bool:
 def refusal(path: Path, error: sqlite3.Error | OSError) -> StoreError:
     """Say in the store contract's terms why a spool can't be opened; `StoreError` itself is for what may pass."""
     if isinstance(error, sqlite3.Error):
-        passing = _code(error) in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_NOMEM)
+        full = is_full(error) or getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_IOERR_SHMSIZE
+        passing = full or _code(error) == sqlite3.SQLITE_NOMEM
         text = f"{getattr(error, 'sqlite_errorname', type(error).__name__)}: {error}"
     else:
-        passing = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
-        text = f"{error.strerror}: {error.filename!r}"
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        passing = full or error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+        text = f"{error.strerror}: {error.filename!r}" if error.filename is not None else f"{error.strerror}"
     kind = StoreError if passing else StoreUnusable
-    return kind(f"Spool '{path}' can't be opened ({text}); choose a data folder on a local disk that can be written to")
+    what_to_do = "make room on its disk" if full else "set spool.folder to one on a local disk that can be written to"
+    return kind(f"Spool '{path}' can't be opened ({text}); {what_to_do}")
 
 
 def _code(error: sqlite3.Error) -> int:

@@ -79,6 +79,18 @@ def test_the_worklist_is_to_be_measured(program: Program, env: dict[str, str], b
     assert [json.loads(line)["model_id"] for line in result.lines()] == ["from-the-bridge"]
 
 
+def test_an_empty_worklist_is_filled_where_the_database_is(
+    program: Program, env: dict[str, str], bridge: FakeBridge
+) -> None:
+    """A runner that is told of no model says that the bridge has none, not that its own file has."""
+    program.configure(LOCAL)
+    bridge.answers(Answer(body={"provider": "local", "models": []}))
+    env |= {"RUNNER_CONFIG_URL": bridge.url, "RUNNER_CONFIG_TOKEN": TOKEN}
+    sentence = program.refused("--headless", "--once", env=env)
+    assert "the bridge that RUNNER_CONFIG_URL names has no enabled model of local" in sentence
+    assert "config.toml" not in sentence
+
+
 @pytest.mark.parametrize("command", [["results"], ["results", "--summary"], ["errors"], ["health"]])
 def test_questions_are_asked_elsewhere(program: Program, env: dict[str, str], command: list[str]) -> None:
     """The sentence says where."""

@@ -157,6 +157,13 @@ class TestStatus:
         assert (result.out, "there is no spool in" in result.err) == ("", True)
         assert not folder.exists()
 
+    @pytest.mark.parametrize("action", ["retry", "discard"])
+    def test_none_with_ids(self, program: Program, folder: Path, action: str) -> None:
+        """Ids are not in quarantine where there is no spool: that is said by the exit code, too."""
+        result = program.run("spool", action, "f" * 24)
+        assert (result.code, "there is no spool in" in result.err) == (1, True)
+        assert not folder.exists()
+
     @pytest.mark.skipif(os.geteuid() != 0, reason="giving a folder away takes root")
     def test_other_user(self, program: Program, folder: Path, rows: Rows) -> None:
         """Another user's spool is left alone, with a sentence."""
@@ -295,6 +302,14 @@ class TestDiscard:
             (status,) = documents(program.run("spool", "status", "--json"))
             assert sum(status["quarantined"].values()) == left
         assert (status["waiting"], status["delivered"]) == (1, 1)
+
+    @pytest.mark.parametrize("options", [(), ("--yes",)])
+    def test_nothing_to_discard(self, program: Program, rows: Rows, held: bool, options: tuple[str, ...]) -> None:
+        """For ids that are not in quarantine nobody is asked to say --yes."""
+        result = program.run("spool", "discard", "f" * 24, *options)
+        assert (result.code, result.out) == (1, "")
+        assert "--yes" not in result.err
+        assert "nothing was deleted" in result.err
 
 
 def _outcome(body: dict[str, Any]) -> Envelope:

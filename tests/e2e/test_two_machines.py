@@ -150,6 +150,7 @@ def test_an_engine_with_a_database_serves_a_runner_without(
 
     base.start("--headless", "--providers", "groq")
     base.until_recorded(1)
+    base.until_logged(rf"the HTTP side listens on http://127\.0\.0\.1:{base.port}\b")
     assert "models to be measured: 100; asked for: bedrock" in a.ok("doctor")
     a.start("--headless")
     a.until_recorded(16)

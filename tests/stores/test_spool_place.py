@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import sqlite3
 from pathlib import Path
 
 import msgspec
@@ -11,6 +13,7 @@ import pytest
 from llmbench.stores import spool_lock
 from llmbench.stores.base import StoreUnusable
 from llmbench.stores.spool import Spool, SpoolInUse
+from llmbench.stores.spool_schema import refusal
 from tests.stores.spooling import contents, crashed_spool, filled, opened_spool, reopened
 from tests.stores.test_sqlite_faults import lines, running
 
@@ -30,6 +33,31 @@ anyio.run(main)
 
 def _modes(folder: Path) -> dict[str, int]:
     return {file.name: file.stat().st_mode & 0o777 for file in folder.iterdir()}
+
+
+def _sqlite_error(code: int) -> sqlite3.OperationalError:
+    error = sqlite3.OperationalError("disk I/O error")
+    error.sqlite_errorcode = code
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "passing", "what_to_do"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), True, "(No space left on device); make room on its disk"),
+        (_sqlite_error(sqlite3.SQLITE_FULL), True, "make room on its disk"),
+        (_sqlite_error(sqlite3.SQLITE_IOERR_SHMSIZE), True, "make room on its disk"),
+        (OSError(errno.EROFS, "Read-only file system", "/x"), False, "file system: '/x'); set spool.folder to one on"),
+        (_sqlite_error(sqlite3.SQLITE_READONLY), False, "set spool.folder to one on a local disk"),
+    ],
+    ids=str,
+)
+def test_a_full_disk_asks_for_room_and_a_wrong_place_for_another(
+    error: sqlite3.Error | OSError, passing: bool, what_to_do: str
+) -> None:
+    """What may pass is told apart from what a setting has to mend, and the sentence says what to do."""
+    refused = refusal(Path("spool.db"), error)
+    assert (isinstance(refused, StoreUnusable), what_to_do in str(refused)) == (not passing, True)
 
 
 class TestPlace:
