@@ -31,10 +31,14 @@ class ItemAnswer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     reason: str | None = None
 
 
-class BatchAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """The answer to ``POST /ingest/batch``: an item for each document, in their order."""
+class BatchAnswer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The answer to ``POST /ingest/batch``: an item for each document, in their order.
+
+    ``runner`` is whose outcomes the key is for; None, which is left out, for a key that is good for any runner's.
+    """
 
     results: list[ItemAnswer]
+    runner: str | None = None
 
 
 class CatalogAnswer(msgspec.Struct, frozen=True, kw_only=True):

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Union, get_args, get_origin
 import msgspec
 
 from llmbench.bridge.dates import check_date
-from llmbench.bridge.refusals import Refused, Sender
+from llmbench.bridge.refusals import Foreign, Refused, Sender
 from llmbench.error_text import MESSAGE_LIMIT
 from llmbench.messages import Outcome, Sample
 
@@ -115,9 +115,9 @@ def check_name(name: str, value: str) -> None:
 
 
 def check_runner(runner_id: str, sender: Sender) -> None:
-    """Raise `Refused` if this sender may not speak for this runner."""
+    """Raise `Foreign` if this sender may not speak for this runner."""
     if sender.runner is not None and runner_id != sender.runner:
-        raise Refused(
+        raise Foreign(
             f"runner_id {runner_id!r:.80} is not that of this key, {sender.runner!r:.80}: set runner.id to that, or "
             "use a key of the right name"
         )

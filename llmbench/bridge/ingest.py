@@ -18,8 +18,8 @@ from llmbench.bridge.body import read_body
 from llmbench.bridge.door import Door
 from llmbench.bridge.intake import Intake, IntakeFull
 from llmbench.bridge.passage import Metrics
-from llmbench.bridge.refusals import Refused, Sender
-from llmbench.bridge.replies import ReplyBody, later, rejection, reply
+from llmbench.bridge.refusals import Foreign, Refused, Sender
+from llmbench.bridge.replies import Problem, ReplyBody, later, rejection, reply
 from llmbench.bridge.sparingly import Sparingly
 from llmbench.clock import Clock
 from llmbench.ingestion import BatchAnswer, CatalogAnswer, ItemAnswer
@@ -94,7 +94,7 @@ class IngestRoutes:
 
     async def _single(self, request: AnyRequest, read: Read[Envelope], route: str) -> ReplyBody:
         try:
-            envelope = await self._document(request, read)
+            _sender, envelope = await self._document(request, read)
         except Refused as refused:
             self._metrics.items(route, "rejected", 1)
             return self._rejection(refused)
@@ -106,18 +106,19 @@ class IngestRoutes:
 
     async def _batch(self, request: AnyRequest) -> ReplyBody:
         try:
-            items = await self._document(request, documents.read_batch)
+            sender, items = await self._document(request, documents.read_batch)
         except Refused as refused:
             return self._rejection(refused)
+        _check_owner(items)
         verdicts = iter(await self._stored([item for item in items if isinstance(item, Envelope)]))
         results = [self._refusal(item) if isinstance(item, Refused) else _item(next(verdicts)) for item in items]
         for status, count in Counter(result.status for result in results).items():
             self._metrics.items("/ingest/batch", status, count)
-        return reply(BatchAnswer(results=results))
+        return reply(BatchAnswer(results=results, runner=sender.runner))
 
     async def _catalog(self, request: AnyRequest) -> ReplyBody:
         try:
-            listing = await self._document(request, documents.read_catalog)
+            _sender, listing = await self._document(request, documents.read_catalog)
         except Refused as refused:
             return self._rejection(refused)
         try:
@@ -127,15 +128,15 @@ class IngestRoutes:
         refused_models = [_item(verdict) for verdict in recorded.refused]
         return reply(CatalogAnswer(accepted=len(listing.models) - len(refused_models), refused=refused_models))
 
-    async def _document(self, request: AnyRequest, read: Read[T]) -> T:
-        """Return what the body holds. Raises `Refused`, and `Problem` for a request that is not let in at all."""
+    async def _document(self, request: AnyRequest, read: Read[T]) -> tuple[Sender, T]:
+        """Return who sends, and what the body holds. Raises `Refused`, and `Problem` for a request that is not let in at all."""
         headers = request.scope["headers"]
         grant = await self._door.admit(headers, peer_of(request), "ingest")
         body = await read_body(headers, request.receive, most=self._max_body, seconds=self._body_seconds)
         sender, now = Sender(grant.runner, self._redactor), self._clock.now()
         if len(body) <= _DECODED_AT_ONCE:
-            return read(body, sender, now)
-        return await to_thread.run_sync(read, body, sender, now, limiter=self._decoding)
+            return sender, read(body, sender, now)
+        return sender, await to_thread.run_sync(read, body, sender, now, limiter=self._decoding)
 
     def _refusal(self, refused: Refused) -> ItemAnswer:
         # What it quotes of the document may be the secret for which it is refused.
@@ -161,6 +162,13 @@ class IngestRoutes:
             raise later(
                 503, "the store takes nothing now: send it again later", error.retry_after or _RETRY_SECONDS
             ) from error
+
+
+def _check_owner(items: Sequence[Envelope | Refused]) -> None:
+    """Raise `Problem` if all of a batch is another runner's: then the key is the wrong one, and no document is."""
+    if items and all(isinstance(item, Foreign) for item in items):
+        reason = next(item.reason for item in items if isinstance(item, Foreign))
+        raise Problem(403, f"this key is another runner's: {reason}; use that runner's key, or correct runner.id")
 
 
 def _item(verdict: Verdict) -> ItemAnswer:

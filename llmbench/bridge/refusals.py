@@ -34,3 +34,7 @@ class Refused(Exception):
         self.status: Literal[400, 422] = status
         self.id = outcome_id
         super().__init__(self.reason)
+
+
+class Foreign(Refused):
+    """A document is another runner's than the key."""

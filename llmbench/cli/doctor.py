@@ -131,7 +131,7 @@ def _mongo(config: Config, env: Mapping[str, str]) -> list[Finding]:
 def _http(config: Config, env: Mapping[str, str]) -> list[Finding]:
     from llmbench.stores import http_findings
 
-    look = partial(http_findings.findings, http_settings(config, env), judge=_judge(config))
+    look = partial(http_findings.findings, http_settings(config, env), config.runner.id, judge=_judge(config))
     return anyio.run(look)
 
 

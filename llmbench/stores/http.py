@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, NoReturn, Unpack
+from typing import Any, NamedTuple, NoReturn, Unpack
 
 import anyio.to_thread
 import msgspec
@@ -53,6 +53,13 @@ from llmbench.stores.records import entries_of, run_of, storable
 __all__ = ["HTTPStore", "HttpSettings", "Limits"]
 
 
+class Tried(NamedTuple):
+    """How a bridge took an empty batch: whether at all, and whose outcomes it says the key is for."""
+
+    taken: bool
+    runner: str | None
+
+
 class HTTPStore:
     """A `Store` behind a bridge, for one event loop. Calls may overlap.
 
@@ -86,10 +93,11 @@ class HTTPStore:
         batch = await anyio.to_thread.run_sync(prepared, items)
         return await Delivery(self._wire, self._endpoint, self._room).send(batch)
 
-    async def put_nothing(self) -> bool:
-        """Have an empty batch stored, to try address and key; say whether the bridge takes such. Raises as `put`."""
+    async def put_nothing(self) -> Tried:
+        """Have an empty batch stored, to try address and key. Raises as `put`."""
         reply = await self._wire.post(self._endpoint, "/ingest/batch", b"[]")
-        return isinstance(Judge(self._endpoint, self._wire).verdicts([], reply), list)
+        judge = Judge(self._endpoint, self._wire)
+        return Tried(isinstance(judge.verdicts([], reply), list), judge.runner(reply))
 
     async def models(self, *, provider: str | None = None, enabled: bool | None = None) -> list[Model]:
         """Return what is to be measured: what the bridge says, if there is a worklist, or what was seeded.

@@ -43,6 +43,7 @@ class _Body(msgspec.Struct):
     id: Any = None
     status: Any = None
     reason: Any = None
+    runner: Any = None
 
 
 class Judge:
@@ -64,6 +65,11 @@ class Judge:
         if reply.status in _DOCUMENT_TO_BLAME and not _is_page(reply):
             return self._refused(ids, reply)
         raise self.failure(reply)
+
+    def runner(self, reply: Reply) -> str | None:
+        """Return whose outcomes our key is for, if the answer says so."""
+        body = _lenient(reply)
+        return body.runner if body is not None and isinstance(body.runner, str) else None
 
     def decoded(self, reply: Reply, kind: type[T]) -> T:
         """Return the body of a 2xx. Raises `StoreUnusable` if no bridge sends such, `StoreError` if it came damaged."""

@@ -2,32 +2,43 @@
 
 from __future__ import annotations
 
-from llmbench.stores.findings import Finding, Judge, ok, warn
-from llmbench.stores.http import HttpSettings, HTTPStore, Limits
+from llmbench.error_text import clean
+from llmbench.stores.findings import Finding, Judge, fail, ok, warn
+from llmbench.stores.http import HttpSettings, HTTPStore, Limits, Tried
+
+_LONGEST_NAME = 200
 
 
 async def findings(
-    settings: HttpSettings, limits: Limits | None = None, *, judge: Judge | None = None
+    settings: HttpSettings, runner: str, limits: Limits | None = None, *, judge: Judge | None = None
 ) -> list[Finding]:
     """Return what is to be said of the bridge, and with ``judge`` of the models that are to be measured.
 
-    Raises `StoreUnusable` or `StoreError` if it can't be asked.
+    ``runner`` is this one's id. Raises `StoreUnusable` or `StoreError` if it can't be asked.
     """
     store = HTTPStore(settings, limits)
     await store.open()
     try:
-        taken = await store.put_nothing()
+        tried = await store.put_nothing()
         models = await store.models(enabled=True)
         unreadable = await store.unreadable_models()
     finally:
         await store.close()
-    told = [_taking(store, settings) if taken else _not_taking(store)]
+    told = [_taking(store, settings, runner, tried) if tried.taken else _not_taking(store)]
     told.append(_measuring(settings, len(models)))
     told += [warn("worklist", f"{entry}; it is not measured", "correct it at the bridge") for entry in unreadable]
     return [*told, *(judge(models) if judge is not None else ())]
 
 
-def _taking(store: HTTPStore, settings: HttpSettings) -> Finding:
+def _taking(store: HTTPStore, settings: HttpSettings, runner: str, tried: Tried) -> Finding:
+    if tried.runner not in (None, runner):
+        theirs = clean(tried.runner or "", _LONGEST_NAME)
+        told = f"the key in {settings.key_variable} is that of runner {theirs!r}, and this runner is {runner!r}"
+        return fail(
+            "store",
+            f"{told}: {store.description} takes nothing of it",
+            f"set runner.id to {theirs!r}, or have a key made there with llmbench keys new {runner}",
+        )
     return ok("store", f"{store.description} takes outcomes with the key in {settings.key_variable}")
 
 

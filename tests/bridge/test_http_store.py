@@ -70,6 +70,21 @@ async def test_store_behind_the_bridge_fails(bridge: Running, store: GatedStore)
     assert caught.value.retry_after == 7.0
 
 
+async def test_key_of_another_runner(bridge: Running, store: GatedStore) -> None:
+    """It is for a person to mend, who is told both names, and blames no outcome; a shared key is anybody's."""
+    mine = envelopes(sample(), failure())
+    async with _store_at(bridge, "runner-2") as runner:
+        with pytest.raises(StoreUnusable, match="runner_id 'runner-1' is not that of this key, 'runner-2'") as caught:
+            await runner.put(mine)
+        assert (await runner.put_nothing()).runner == "runner-2"
+        verdicts = await runner.put([*mine, envelope(sample(runner_id="runner-2"))])
+    assert caught.value.cause == "auth"
+    assert [verdict.status for verdict in verdicts] == ["rejected", "rejected", "stored"]
+    async with _store_at(bridge, "shared") as runner:
+        assert await runner.put_nothing() == (True, None)
+        assert [verdict.status for verdict in await runner.put(mine)] == ["stored", "stored"]
+
+
 @pytest.mark.parametrize("key", ["read", "worklist"])
 async def test_key_without_the_scope(bridge: Running, key: str) -> None:
     """A key that may not send is for a person to mend, and blames no outcome."""

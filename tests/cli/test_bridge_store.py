@@ -148,6 +148,17 @@ def test_the_doctor_of_a_refused_key(program: Program, env: dict[str, str], brid
     assert told.endswith("refuses us (HTTP 401: unknown key); check the key in INGEST_API_KEY")
 
 
+def test_the_doctor_of_another_runners_key(program: Program, env: dict[str, str], bridge: FakeBridge) -> None:
+    """It fails, and names both, before anything goes into quarantine; the right one is well."""
+    bridge.answers(Answer(body={"results": [], "runner": "eu-1"}))
+    program.configure(f'{LOCAL}\n[runner]\nid = "eu-2"\n')
+    state, told = findings(program, env, code=1)["store"]
+    assert state == "fail"
+    assert told.startswith("the key in INGEST_API_KEY is that of runner 'eu-1', and this runner is 'eu-2': ")
+    program.configure(f'{LOCAL}\n[runner]\nid = "eu-1"\n')
+    assert findings(program, env)["store"][0] == "ok"
+
+
 def test_the_doctor_of_a_bridge_that_is_away(program: Program, env: dict[str, str], bridge: FakeBridge) -> None:
     """Nobody can tell, which has an exit code of its own."""
     program.configure(LOCAL)

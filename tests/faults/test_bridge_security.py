@@ -286,11 +286,25 @@ async def test_x6_worklist_takes_text_alone(mongo_bridge: Running) -> None:
 @pytest.mark.parametrize("make", [sample, failure])
 async def test_x7_document_of_another_runner(bridge: Running, store: SQLiteStore, make: Any) -> None:
     """X7: a runner's key stores nothing in another runner's name."""
-    (answer,) = await bridge.put(envelope(make(runner_id=RUNNER)), key="runner-2")
-    assert answer.status == "rejected"
-    assert answer.reason is not None
-    assert RUNNER in answer.reason
-    assert await store.outcomes(OutcomeQuery()) == []
+    theirs, own = make(runner_id=RUNNER), make(runner_id="runner-2")
+    refused, stored = await bridge.put(envelope(theirs), envelope(own), key="runner-2")
+    assert (refused.status, stored.status) == ("rejected", "stored")
+    assert f"runner_id {RUNNER!r} is not that of this key, 'runner-2'" in (refused.reason or "")
+    assert await store.outcomes(OutcomeQuery()) == [own]
+
+
+async def test_x7_id_of_another_runner(bridge: Running, store: SQLiteStore) -> None:
+    """X7: a row that is another runner's stays as it is, under whatever name its id comes again."""
+    run = sample()
+    await bridge.put(envelope(run))
+    for runner in (RUNNER, "runner-2"):
+        taken = wire_form(envelope(msgspec.structs.replace(run, runner_id=runner, output_tokens=1)))
+        alone = await bridge.post("/ingest", taken, "runner-2")
+        batch = await bridge.post("/ingest/batch", batch_of([taken]), "runner-2")
+        told = batch.json()["reason"] if runner == RUNNER else batch.json()["results"][0]["status"]
+        assert (alone.status_code, batch.status_code) == ((422, 403) if runner == RUNNER else (409, 200))
+        assert told == "conflict" or told.startswith("this key is another runner's: runner_id 'runner-1' is not that")
+    assert await store.outcomes(OutcomeQuery()) == [run]
 
 
 @pytest.mark.parametrize("path", ["/ingest", "/ingest/batch"])
