@@ -129,7 +129,10 @@ class IngestRoutes:
         return reply(CatalogAnswer(accepted=len(listing.models) - len(refused_models), refused=refused_models))
 
     async def _document(self, request: AnyRequest, read: Read[T]) -> tuple[Sender, T]:
-        """Return who sends, and what the body holds. Raises `Refused`, and `Problem` for a request that is not let in at all."""
+        """Return who sends, and what the body holds.
+
+        Raises `Refused`, and `Problem` for a request that is not let in at all.
+        """
         headers = request.scope["headers"]
         grant = await self._door.admit(headers, peer_of(request), "ingest")
         body = await read_body(headers, request.receive, most=self._max_body, seconds=self._body_seconds)
