@@ -71,6 +71,11 @@ class Machine:
         self._process.send_signal(number)
         return self._process.wait(SECONDS)
 
+    def command_line(self) -> str:
+        """Return what everybody on the machine can see of the program."""
+        assert self._process is not None
+        return Path(f"/proc/{self._process.pid}/cmdline").read_text()
+
     def log(self) -> str:
         """Return what the program has logged since it was started last."""
         return self._log.read_bytes()[self._begun :].decode()
