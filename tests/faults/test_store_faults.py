@@ -269,7 +269,7 @@ def test_S2_S3_S5_S6_a_store_that_goes_away_and_comes_back_costs_nothing(
         engine.until_told(3 * outage)
         with away(server):
             before = len(engine.requested())
-            engine.until_logged(rf"^the store {KEPT}: MongoDB database .*({sentence})", outage)
+            engine.until_logged(rf"^the store {KEPT}: MongoDB .*({sentence})", outage)
             engine.until(lambda: len(engine.requested()) > before + 8)  # noqa: B023  called in this turn only
             sleep(seconds)
             told = len(engine.told())
