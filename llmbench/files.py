@@ -1,4 +1,4 @@
-"""Replacing a file so that whoever reads it finds the old content or the new, never a part."""
+"""Files and folders of one user: replaced so that a reader finds the old content or the new, never a part."""
 
 from __future__ import annotations
 
@@ -29,3 +29,9 @@ def replace_file(path: Path, content: bytes) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def make_folder(folder: Path) -> None:
+    """Make the folder, and those that it is in, if they are missing: each for this user alone. Raises OSError."""
+    for missing in reversed([one for one in (folder, *folder.parents) if not one.exists()]):
+        missing.mkdir(mode=0o700, exist_ok=True)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import os
-import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +13,8 @@ from typing import Annotated, Literal, NamedTuple, get_args
 
 import msgspec
 from msgspec import Meta
+
+from llmbench.files import make_folder, replace_file
 
 Scope = Literal["ingest", "worklist", "read"]
 """``ingest``: post runs, errors and listings. ``worklist``: ask what to run. ``read``: health, metrics, live events."""
@@ -138,21 +138,15 @@ def changing(path: Path) -> Iterator[list[Key]]:
     Whoever else wants to change them waits.
     """
     try:
-        _make_folder(path.parent)
+        make_folder(path.parent)
         with _locked(path):
             keys = read(path)
             yield keys
-            _replace(path, msgspec.json.format(msgspec.json.encode(_File(version=_VERSION, keys=keys)), indent=1))
+            replace_file(path, msgspec.json.format(msgspec.json.encode(_File(version=_VERSION, keys=keys)), indent=1))
     except OSError as error:
         raise KeysUnusable(
             f"file of keys '{path}' can't be written ({error.strerror}): correct server.keys_file, or its rights"
         ) from error
-
-
-def _make_folder(folder: Path) -> None:
-    """Make the folder, and those that it is in: each for this user alone, whatever the umask."""
-    for missing in reversed([one for one in (folder, *folder.parents) if not one.exists()]):
-        missing.mkdir(mode=0o700, exist_ok=True)
 
 
 @contextmanager
@@ -163,23 +157,3 @@ def _locked(path: Path) -> Iterator[None]:
         yield
     finally:
         os.close(lock)
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Put a file with this content in the place of another, so that it is whole at every moment, also after a crash."""
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    try:
-        with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            beside.unlink()
-        raise
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

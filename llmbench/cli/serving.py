@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +16,7 @@ from llmbench.bridge.metrics import Metrics
 from llmbench.bridge.streaming import LiveStreams
 from llmbench.cli.exits import CommandError
 from llmbench.config import Config
+from llmbench.hosts import is_loopback
 from llmbench.secrets import SecretError, Secrets
 from llmbench.stores.base import Store
 
@@ -77,14 +77,6 @@ def _warn_of_plain_http(listen: str) -> None:
             "%s can be reached from other machines, and keys come over it in the clear: put a proxy with TLS in front",
             listen,
         )
-
-
-def is_loopback(host: str) -> bool:
-    """Say whether only this machine can reach a host."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def key_ring(config: Config, env: Mapping[str, str]) -> KeyRing:

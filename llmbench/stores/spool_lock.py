@@ -12,6 +12,7 @@ import os
 import re
 from pathlib import Path
 
+from llmbench.files import make_folder
 from llmbench.stores.base import StoreUnusable
 
 # fmt: off
@@ -48,9 +49,7 @@ class SpoolInUse(StoreUnusable):
 
 def prepare_folder(folder: Path) -> None:
     """Make the folder (mode 0700) if there is none; refuse one that is no place for a spool. Raises `StoreUnusable`."""
-    missing = [parent for parent in (folder, *folder.parents) if not parent.exists()]
-    for parent in reversed(missing):
-        parent.mkdir(mode=0o700, exist_ok=True)
+    make_folder(folder)
     owner, user = folder.stat().st_uid, os.geteuid()
     if owner != user:
         raise StoreUnusable(

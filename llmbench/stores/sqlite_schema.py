@@ -12,6 +12,7 @@ from contextlib import closing, contextmanager
 from itertools import pairwise
 from pathlib import Path
 
+from llmbench.files import make_folder
 from llmbench.stores.base import StoreError, StoreUnusable
 
 APPLICATION_ID = 0x6C6C6D62
@@ -198,7 +199,7 @@ def _create(path: Path, busy_timeout: float) -> None:
     # The file appears whole or not at all: made under another name, then linked. Otherwise two programs that start
     # together on nothing would meet in the change to WAL, where SQLite does not wait for a lock but fails. No
     # descriptor of ours may ever be closed on a file that SQLite has open: that drops SQLite's locks.
-    _make_folder(path.parent)
+    make_folder(path.parent)
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     os.close(descriptor)
     made = Path(name)
@@ -233,12 +234,6 @@ def leave(connection: sqlite3.Connection) -> None:
     """
     with closing(connection):
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-
-
-def _make_folder(folder: Path) -> None:
-    missing = [parent for parent in (folder, *folder.parents) if not parent.exists()]
-    for parent in reversed(missing):
-        parent.mkdir(mode=0o700, exist_ok=True)
 
 
 def _check_place(path: Path) -> None:

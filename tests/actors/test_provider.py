@@ -60,6 +60,19 @@ def in_order(engine: Engine) -> list[str]:
     return [run.model_id for run in engine.started()]
 
 
+def crash_the_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the second attempt from now on crash."""
+    crashes = iter([False, True])
+
+    class Breaking(Attempt):
+        async def run(self) -> Outcome:
+            if next(crashes, False):
+                raise RuntimeError("provoked")
+            return await super().run()
+
+    monkeypatch.setattr(provider_module, "Attempt", Breaking)
+
+
 class TestPace:
     async def test_a_model_is_never_in_flight_twice(self, simulator: SpawnedSimulator, store: SQLiteStore) -> None:
         """Always due and with free workers: the server sees each model's next request after the answer to its last."""
@@ -192,15 +205,7 @@ class TestRefusedKey:
         self, simulator: SpawnedSimulator, store: SQLiteStore, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Nobody waits for the answer of a probe that is lost."""
-        crashes = iter([False, True])
-
-        class Breaking(Attempt):
-            async def run(self) -> Outcome:
-                if next(crashes, False):
-                    raise RuntimeError("provoked")
-                return await super().run()
-
-        monkeypatch.setattr(provider_module, "Attempt", Breaking)
+        crash_the_second(monkeypatch)
         first, good = several(2)
         await becomes(simulator, first, "401")
         plan = Rotation(runs("groq", first, good), {}, FRESH)
@@ -235,15 +240,7 @@ class TestAttempts:
         self, simulator: SpawnedSimulator, store: SQLiteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """The run is made again under its id and has one outcome; none is left open to be told as interrupted."""
-        crashes = iter([False, True])
-
-        class Breaking(Attempt):
-            async def run(self) -> Outcome:
-                if next(crashes, False):
-                    raise RuntimeError("provoked")
-                return await super().run()
-
-        monkeypatch.setattr(provider_module, "Attempt", Breaking)
+        crash_the_second(monkeypatch)
         batch = Batch(runs("groq", *several(3)), "scheduled")
         spool = Noted(tmp_path / "spool")
         await spool.open()

@@ -57,9 +57,9 @@ def at_first_token() -> None:
     Attempt.__init__ = dying  # type: ignore[method-assign]
 
 
-def around_commit(*, after: bool) -> None:
-    """Before or after the commit of the third outcome or a later one."""
-    real = spool_schema.commit
+def around(name: str, *, after: bool) -> None:
+    """Before or after this step of the spool's, the first time that there are three outcomes."""
+    real: Callable[[sqlite3.Connection], None] = getattr(spool_schema, name)
 
     def dying(connection: sqlite3.Connection) -> None:
         due = spool_rows.last_seq(connection) >= 3
@@ -69,23 +69,12 @@ def around_commit(*, after: bool) -> None:
         if due:
             kill()
 
-    spool_schema.commit = dying
+    setattr(spool_schema, name, dying)
 
 
 def around_checkpoint(*, after: bool) -> None:
-    """Before or after the first checkpoint that has three outcomes to move."""
     spool_writer._LOG_BYTES = 0
-    real = spool_schema.checkpoint
-
-    def dying(connection: sqlite3.Connection) -> None:
-        due = spool_rows.last_seq(connection) >= 3
-        if due and not after:
-            kill()
-        real(connection)
-        if due:
-            kill()
-
-    spool_schema.checkpoint = dying
+    around("checkpoint", after=after)
 
 
 def in_place_of(owner: Any, name: str) -> None:
@@ -95,8 +84,8 @@ def in_place_of(owner: Any, name: str) -> None:
 POINTS: dict[str, Callable[[], None]] = {
     "request": at_request,
     "first-token": at_first_token,
-    "before-commit": lambda: around_commit(after=False),
-    "after-commit": lambda: around_commit(after=True),
+    "before-commit": lambda: around("commit", after=False),
+    "after-commit": lambda: around("commit", after=True),
     "after-ack": lambda: in_place_of(Spool, "delivered"),
     "before-checkpoint": lambda: around_checkpoint(after=False),
     "after-checkpoint": lambda: around_checkpoint(after=True),
