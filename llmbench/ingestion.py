@@ -17,6 +17,9 @@ from llmbench.messages import Envelope
 KEY_HEADER = "X-API-Key"
 """What outcomes are sent with; the worklist is asked for with ``Authorization: Bearer``. The bridge takes either."""
 
+UNPUBLISHED = b',"publish":false}'
+"""How a document ends that is not for the public collection."""
+
 ItemStatus = Literal["stored", "duplicate", "conflict", "rejected", "unknown"]
 
 
@@ -63,9 +66,12 @@ class Worklist(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def wire_form(envelope: Envelope) -> bytes:
-    """Return an outcome as JSON for the wire: the stored document, and ``publish`` if that is false."""
-    document = msgspec.to_builtins(envelope.outcome, builtin_types=(datetime,))
-    return msgspec.json.encode(document if envelope.publish else document | {"publish": False})
+    """Return an outcome as JSON for the wire: the stored document, and ``publish``, as its last, if that is false.
+
+    Keys are in order, so that a bridge can tell at once that the document is its own canonical form.
+    """
+    text = msgspec.json.encode(envelope.outcome, order="deterministic")
+    return text if envelope.publish else text[:-1] + UNPUBLISHED
 
 
 def batch_of(documents: Sequence[bytes]) -> bytes:

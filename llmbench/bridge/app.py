@@ -21,21 +21,17 @@ from litestar.exceptions import HTTPException
 from llmbench.bridge.door import Door, Keys
 from llmbench.bridge.health import HealthSource
 from llmbench.bridge.ingest import IngestRoutes
-from llmbench.bridge.intake import Intake
 from llmbench.bridge.limits import Places
 from llmbench.bridge.passage import MOST_UNDER_WAY, Metrics, Passage
 from llmbench.bridge.reading import ReadRoutes
 from llmbench.bridge.replies import Problem, ReplyBody, reply_to
 from llmbench.bridge.streaming import LiveStreams
+from llmbench.bridge.taking import Taker
 from llmbench.clock import Clock, SystemClock
 from llmbench.config.tables import ServerTable
-from llmbench.secrets import Redactor
 from llmbench.stores.base import Store
 
 logger = logging.getLogger(__name__)
-
-_WRITERS = 2
-"""So that one write is laid out while the other one waits for the disk."""
 
 AnyRequest = Request[object, object, State]
 
@@ -44,11 +40,11 @@ AnyRequest = Request[object, object, State]
 class Bridge:
     """What the application is made of. ``live`` is None for a program that measures nothing itself.
 
-    ``answer_seconds`` is how long a sender waits for the store, which may have its outcomes all the same. ``redactor``
-    knows the program's secrets, which must not get into the store.
+    ``store`` is read from; what is sent goes to the ``taker``, which runs as long as the application does.
     """
 
     store: Store
+    taker: Taker
     keys: Keys
     server: ServerTable
     fresh_minutes: float
@@ -56,29 +52,24 @@ class Bridge:
     metrics: Metrics
     live: LiveStreams | None = None
     clock: Clock = field(default_factory=SystemClock)
-    answer_seconds: float = 25.0
-    redactor: Redactor = field(default_factory=lambda: Redactor(()))
 
 
 def make_app(bridge: Bridge) -> Litestar:
-    """Return the application. It stores only while its lifespan lasts."""
-    intake = Intake(bridge.store, writers=_WRITERS)
+    """Return the application. It takes outcomes only while its lifespan lasts."""
     door = Door(bridge.keys, bridge.server.requests_per_second)
     places = Places(MOST_UNDER_WAY)
     ingest = IngestRoutes(
-        intake,
+        bridge.taker,
         door,
         bridge.metrics,
         bridge.clock,
         max_body=bridge.server.max_body_kb * 1024,
         body_seconds=bridge.server.body_seconds,
-        answer_seconds=bridge.answer_seconds,
-        listing=bridge.store.put_listing,
-        redactor=bridge.redactor,
     )
     reading = ReadRoutes(
         door,
         bridge.store,
+        bridge.taker,
         bridge.clock,
         fresh_minutes=bridge.fresh_minutes,
         health=bridge.health,
@@ -92,7 +83,7 @@ def make_app(bridge: Bridge) -> Litestar:
     @asynccontextmanager
     async def storing(_app: Litestar) -> AsyncIterator[None]:
         async with anyio.create_task_group() as group:
-            group.start_soon(intake.run)
+            await group.start(bridge.taker.run)
             yield
             group.cancel_scope.cancel()
 

@@ -21,9 +21,10 @@ from llmbench.bridge.bounds import check_name, check_outcome, check_plain
 from llmbench.bridge.dates import check_date, read_date
 from llmbench.bridge.earlier import Content, failure_of, sample_of
 from llmbench.bridge.refusals import Refused, Sender
+from llmbench.ingestion import UNPUBLISHED
 from llmbench.lifecycle import Listed, Listing
 from llmbench.messages import Envelope, Failure, Outcome, Sample
-from llmbench.stores.canonical import UnstorableError, read_back
+from llmbench.stores.canonical import UnstorableError, read_back, read_canonical
 
 __all__ = ["MOST_ITEMS", "MOST_MODELS", "Refused", "Sender", "read_batch", "read_catalog", "read_error", "read_run"]
 
@@ -46,6 +47,7 @@ _LISTED_VALUES = 20 * MOST_MODELS
 Document = dict[str, Any]
 T = TypeVar("T", Sample, Failure)
 
+_FAILED = b'"outcome":"failed"'
 _ID = re.compile(r"[0-9a-f]{24}")
 _objects = msgspec.json.Decoder(Document)
 _arrays = msgspec.json.Decoder(list[msgspec.Raw])
@@ -57,14 +59,12 @@ _FIELDS: dict[type[msgspec.Struct], frozenset[str]] = {
 
 def read_run(body: bytes, sender: Sender, now: datetime) -> Envelope:
     """Return the run in the body of ``POST /ingest``. Raises `Refused`."""
-    with _following():
-        return _run(_object(body), sender, now)
+    return _settled(body, Sample, sender, now) or _read_run(body, sender, now)
 
 
 def read_error(body: bytes, sender: Sender, now: datetime) -> Envelope:
     """Return the failed run in the body of ``POST /ingest/error``. Raises `Refused`."""
-    with _following():
-        return _error(_object(body), sender, now)
+    return _settled(body, Failure, sender, now) or _read_error(body, sender, now)
 
 
 def read_batch(body: bytes, sender: Sender, now: datetime, most: int = MOST_ITEMS) -> list[Envelope | Refused]:
@@ -107,8 +107,41 @@ def _listing(document: Document, now: datetime) -> Listing:
     return listing
 
 
+def _read_run(body: bytes, sender: Sender, now: datetime) -> Envelope:
+    with _following():
+        return _run(_object(body), sender, now)
+
+
+def _read_error(body: bytes, sender: Sender, now: datetime) -> Envelope:
+    with _following():
+        return _error(_object(body), sender, now)
+
+
+def _settled(body: bytes, kind: type[Sample | Failure], sender: Sender, now: datetime) -> Envelope | None:
+    """Return the outcome in a body that is its own canonical form, None for any other.
+
+    Most are, and then there is nothing that reading it step by step would find: no field that is not known, no key
+    that stands twice, no value that would be stored as another one.
+    """
+    publish = not body.endswith(UNPUBLISHED)
+    text = body if publish else body[: -len(UNPUBLISHED)] + b"}"
+    _check_count(text, MOST_VALUES, MOST_OBJECTS)
+    try:
+        outcome = read_canonical(text, kind)
+    except UnstorableError:
+        return None
+    _check_id(outcome.id)
+    with _about(outcome.id):
+        check_outcome(outcome, sender, now)
+        _check_text(body, "document", sender)
+        return _envelope(outcome, publish)
+
+
 def _item(item: bytes, sender: Sender, now: datetime) -> Envelope | Refused:
     try:
+        found = _settled(item, Failure if _FAILED in item else Sample, sender, now)
+        if found is not None:
+            return found
         with _following():
             document = _object(item)
             return (_error if _is_failure(document) else _run)(document, sender, now)
@@ -155,12 +188,16 @@ def _envelope(outcome: Outcome, publish: bool) -> Envelope:
 
 def _own(document: Document, kind: type[T], sender: Sender, now: datetime) -> T:
     outcome_id = document["_id"]
-    if not isinstance(outcome_id, str) or not _ID.fullmatch(outcome_id):
-        raise Refused(f"'_id' is {outcome_id!r:.80}: an id is 24 hexadecimal digits, in small letters")
+    _check_id(outcome_id)
     with _about(outcome_id):
         _refuse_unknown(document, kind, "document")
         outcome: T = _converted(document, kind)
         return _checked(outcome, sender, now)
+
+
+def _check_id(outcome_id: Any) -> None:
+    if not isinstance(outcome_id, str) or not _ID.fullmatch(outcome_id):
+        raise Refused(f"'_id' is {outcome_id!r:.80}: an id is 24 hexadecimal digits, in small letters")
 
 
 def _refuse_unknown(document: Document, kind: type[msgspec.Struct], what: str) -> None:
@@ -183,7 +220,11 @@ def _checked(outcome: T, sender: Sender, now: datetime) -> T:
 
 def _check_secrets(told: msgspec.Struct, what: str, sender: Sender) -> None:
     """Raise `Refused` for what holds a secret of the bridge's own: it can't be kept, nor changed unnoticed."""
-    if sender.redactor.finds(msgspec.json.encode(told).decode()):
+    _check_text(msgspec.json.encode(told), what, sender)
+
+
+def _check_text(text: bytes, what: str, sender: Sender) -> None:
+    if sender.redactor.finds(text.decode()):
         raise Refused(f"{what} holds a secret that is this bridge's, too, and must not be stored: take it out")
 
 

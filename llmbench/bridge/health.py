@@ -39,13 +39,17 @@ class LaneHealth(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class HealthAnswer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Everything. ``spool`` holds figures of the spool, for a program that has one; so with ``lanes``."""
+    """Everything. ``spool`` holds figures of the spool, for a program that has one; so with ``lanes``.
+
+    ``intake`` says why nothing that is sent is taken, if nothing is.
+    """
 
     status: Verdict
     version: str
     store: StoreHealth
     lanes: list[LaneHealth] = []
     spool: dict[str, Any] | None = None
+    intake: str | None = None
 
 
 class PublicHealth(msgspec.Struct, frozen=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import parse_qs
 
+import msgspec
 from litestar import Request, Response, get
 from litestar.datastructures import State
 from litestar.handlers import HTTPRouteHandler
@@ -16,6 +17,7 @@ from llmbench.bridge.ingest import peer_of
 from llmbench.bridge.passage import Metrics
 from llmbench.bridge.replies import JSON, Problem, ReplyBody, later, reply
 from llmbench.bridge.streaming import LiveStreams
+from llmbench.bridge.taking import Taker
 from llmbench.bridge.worklist import worklist_of
 from llmbench.clock import Clock
 from llmbench.stores.base import Store, StoreError
@@ -33,6 +35,7 @@ class ReadRoutes:
         self,
         door: Door,
         store: Store,
+        taker: Taker,
         clock: Clock,
         *,
         fresh_minutes: float,
@@ -42,6 +45,7 @@ class ReadRoutes:
     ) -> None:
         self._door = door
         self._store = store
+        self._taker = taker
         self._clock = clock
         self._fresh_minutes = fresh_minutes
         self._health = health
@@ -66,7 +70,7 @@ class ReadRoutes:
 
         @get("/readyz")
         async def readyz() -> ReplyBody:
-            ready = (await self._health()).store.status == "ok"
+            ready = self._taker.problem is None and (await self._health()).store.status == "ok"
             return reply(PublicHealth("ok" if ready else "failing"), 200 if ready else 503)
 
         @get("/metrics")
@@ -98,6 +102,8 @@ class ReadRoutes:
         headers = request.scope["headers"]
         may_read = presented_key(headers) and "read" in (await self._door.identify(headers, peer_of(request))).scopes
         answer = await self._health()
+        if (problem := self._taker.problem) is not None:
+            answer = msgspec.structs.replace(answer, status="failing", intake=problem)
         return reply(answer if may_read else PublicHealth(answer.status))
 
     async def _stream(self, request: AnyRequest) -> ASGIApp:

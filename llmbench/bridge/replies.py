@@ -9,8 +9,6 @@ from typing import Any, Literal
 import msgspec
 from litestar import Response
 
-from llmbench.ingestion import ItemAnswer
-
 JSON = "application/json"
 
 ReplyBody = Response[bytes]
@@ -35,7 +33,12 @@ class Problem(Exception):
 
 def later(status: int, reason: str, seconds: float) -> Problem:
     """Return a problem that may be gone after so many seconds, which the answer tells in whole ones."""
-    return Problem(status, reason, {"Retry-After": str(max(1, math.ceil(seconds)))})
+    return Problem(status, reason, retry_after(seconds))
+
+
+def retry_after(seconds: float) -> dict[str, str]:
+    """Return the header that says when to come again, in whole seconds."""
+    return {"Retry-After": str(max(1, math.ceil(seconds)))}
 
 
 def reply(body: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> ReplyBody:
@@ -45,8 +48,3 @@ def reply(body: Any, status: int = 200, headers: Mapping[str, str] | None = None
 
 def reply_to(problem: Problem) -> ReplyBody:
     return reply(ErrorAnswer(problem.reason), problem.status, problem.headers)
-
-
-def rejection(reason: str, status: int, outcome_id: str | None = None) -> ReplyBody:
-    """Return the answer for a document that is not taken."""
-    return reply(ItemAnswer(id=outcome_id, status="rejected", reason=reason), status)

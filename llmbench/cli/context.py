@@ -23,6 +23,7 @@ from llmbench.messages import Model, Profile
 from llmbench.naming import fold
 from llmbench.providers.presets import RESPONSES_PREFIXES
 from llmbench.secrets import SecretError, Secrets
+from llmbench.stores.apart import Apart, in_a_thread
 from llmbench.stores.base import Store, StoreError, StoreUnusable, UnknownModel
 
 if TYPE_CHECKING:
@@ -72,16 +73,19 @@ async def opened(store: Store, *, wait: bool = False) -> AsyncIterator[Store]:
             await store.close()
 
 
-def make_store(config: Config, env: Mapping[str, str], providers: Sequence[str] | None = None) -> Store:
+def make_store(
+    config: Config, env: Mapping[str, str], providers: Sequence[str] | None = None, *, apart: Apart = in_a_thread
+) -> Store:
     """Return the configured store, not open yet. Raises CommandError if it can't be the one that is asked for.
 
-    ``providers`` are those whose worklists are asked for, where there are any; the enabled ones if None.
+    ``providers`` are those whose worklists are asked for, where there are any; the enabled ones if None. ``apart`` says
+    where work goes that would hold up the event loop.
     """
     if config.store_problems:
         raise CommandError("\n".join(config.store_problems))
     match config.store.kind:
         case "mongo":
-            return _mongo(config, env)
+            return _mongo(config, env, apart)
         case "http":
             return _http(config, env, providers)
         case _:
@@ -132,10 +136,10 @@ def _names(config: Config) -> list[str]:
     return [provider.name for provider in config.enabled_providers()]
 
 
-def _mongo(config: Config, env: Mapping[str, str]) -> Store:
+def _mongo(config: Config, env: Mapping[str, str], apart: Apart) -> Store:
     from llmbench.stores.mongo import MongoStore  # and with it the driver, which nothing else needs
 
-    return MongoStore(mongo_address(config, env))
+    return MongoStore(mongo_address(config, env), apart=apart)
 
 
 def mongo_address(config: Config, env: Mapping[str, str]) -> Address:

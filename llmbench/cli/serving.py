@@ -15,6 +15,7 @@ from llmbench.bridge.keys_file import KeysUnusable, read
 from llmbench.bridge.metrics import Metrics
 from llmbench.bridge.streaming import LiveStreams
 from llmbench.cli.exits import CommandError
+from llmbench.cli.taking import taker_for
 from llmbench.config import Config
 from llmbench.hosts import is_loopback
 from llmbench.secrets import SecretError, Secrets
@@ -43,13 +44,13 @@ def make_server(
     live = LiveStreams(bus.subscribe, metrics.dropped) if bus is not None else None
     bridge = Bridge(
         store=store,
+        taker=taker_for(config),
         keys=key_ring(config, env),
         server=config.server,
         fresh_minutes=config.schedule.fresh_minutes,
         health=health,
         metrics=metrics,
         live=live,
-        redactor=Secrets(env).redactor(config.secret_variables()),
     )
     _warn_of_plain_http(address)
     return Server(

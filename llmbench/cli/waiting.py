@@ -15,15 +15,15 @@ _LONGEST = 10.0
 """Shorter than the delivery's: until the store is there, whoever waits for it does nothing."""
 
 
-async def open_patiently(store: Store) -> None:
+async def open_patiently(store: Store, *, quiet: bool = False) -> None:
     """Open the store, however long it takes to answer; say so if that is not at once. Raises `StoreUnusable`."""
     delay = _FIRST
     waited = False
-    while not await reach(store, quiet=waited):
+    while not await reach(store, quiet=quiet or waited):
         waited = True
         await anyio.sleep(delay)
         delay = min(_LONGEST, delay * 2)
-    if waited:
+    if waited and not quiet:
         logger.info("the store answers: %s", store.description)
 
 

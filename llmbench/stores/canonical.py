@@ -36,12 +36,11 @@ def dates_of(kind: type[msgspec.Struct]) -> tuple[str, ...]:
 
 def in_milliseconds(document: S) -> S:
     """Return the document with its dates cut to what every store keeps: MongoDB has whole milliseconds."""
-    dates = ((name, getattr(document, name)) for name in dates_of(type(document)))
-    cut = {
-        name: date.replace(microsecond=date.microsecond // 1000 * 1000)
-        for name, date in dates
-        if isinstance(date, datetime) and date.microsecond % 1000
-    }
+    cut = {}
+    for name in dates_of(type(document)):
+        date = getattr(document, name)
+        if isinstance(date, datetime) and date.microsecond % 1000:
+            cut[name] = date.replace(microsecond=date.microsecond // 1000 * 1000)
     return _with_dates(document, cut) if cut else document
 
 
@@ -83,14 +82,26 @@ def read_back(document: D) -> D:
     return read
 
 
+def read_canonical(text: bytes, kind: type[D]) -> D:
+    """Return the document of which this is the canonical form. Raises `UnstorableError` if it is of none."""
+    try:
+        read: D = _decoders[kind].decode(text)
+        if _encoder.encode(read) == text:
+            return read
+    except (ValueError, OverflowError, RecursionError) as error:
+        raise UnstorableError(f"text is no {kind.__name__}: {error}") from error
+    raise UnstorableError(f"text is not the canonical form of a {kind.__name__}")
+
+
 def _in_utc(document: D) -> D:
     """Return the document with its dates in UTC: one moment is one content, and is read back as UTC in any case."""
     kind: type[msgspec.Struct] = type(document)
-    dates = ((name, getattr(document, name)) for name in dates_of(kind))
-    local = {name: date for name, date in dates if isinstance(date, datetime) and date.tzinfo not in (None, UTC)}
-    if not local:
-        return document
-    return _with_dates(document, {name: date.astimezone(UTC) for name, date in local.items()})
+    shifted = {}
+    for name in dates_of(kind):
+        date = getattr(document, name)
+        if isinstance(date, datetime) and date.tzinfo is not UTC and date.tzinfo is not None:
+            shifted[name] = date.astimezone(UTC)
+    return _with_dates(document, shifted) if shifted else document
 
 
 def _fault(document: Document, read_back: Document) -> str | None:

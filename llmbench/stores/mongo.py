@@ -30,6 +30,7 @@ from llmbench.stores import (
     mongo_schema,
     mongo_transfer,
 )
+from llmbench.stores.apart import Apart, in_a_thread
 from llmbench.stores.base import (
     ErrorGroup,
     ErrorQuery,
@@ -76,10 +77,11 @@ class MongoStore:
     The server may go away and come back while the store is open: calls raise `StoreError` meanwhile.
     """
 
-    def __init__(self, address: Address, limits: Limits | None = None) -> None:
+    def __init__(self, address: Address, limits: Limits | None = None, *, apart: Apart = in_a_thread) -> None:
         self.description = str(address)
         self._address = address
         self._limits = limits or Limits()
+        self._apart = apart
         self._opened: _Open | None = None
         self._unreached: str | None = None
         self._failed: dict[tuple[str, str], IndexState] = {}
@@ -174,8 +176,8 @@ class MongoStore:
         Slices that have landed are remembered when a later one does not: putting the batch again goes on from there.
         """
         database = self._database()
-        # Encoding is for another thread, so that it does not hold up streams that are being measured.
-        batch = await anyio.to_thread.run_sync(mongo_outcomes.forms, items)
+        # Encoding would hold up streams that are being measured.
+        batch = await self._apart(mongo_outcomes.forms, items)
         async with self._turn:
             await self._sweep(database)
             verdicts: list[Verdict] = []
@@ -190,7 +192,7 @@ class MongoStore:
         # A scope may swallow what it is cancelled by, so nothing is returned from within.
         with anyio.CancelScope(shield=True), store_errors(self._address), pymongo.timeout(self._limits.put):
             try:
-                verdicts = await mongo_outcomes.put(database, part)
+                verdicts = await mongo_outcomes.put(database, part, self._apart)
             except pymongo.errors.PyMongoError:
                 self._pace.failed()
                 raise

@@ -11,15 +11,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import anyio.to_thread
+import anyio
 import msgspec
 from bson.objectid import ObjectId
 from bson.raw_bson import RawBSONDocument
 from pymongo import InsertOne
-from pymongo.errors import BulkWriteError, OperationFailure
+from pymongo.errors import BulkWriteError, OperationFailure, PyMongoError
 
 from llmbench.messages import Envelope, Failure, Sample
 from llmbench.stores import mongo_counts
+from llmbench.stores.apart import Apart, in_a_thread
 from llmbench.stores.base import StoreError, Verdict
 from llmbench.stores.canonical import UnstorableError
 from llmbench.stores.mongo_client import Database, Document
@@ -49,7 +50,7 @@ def _form(item: Envelope) -> Form | Verdict:
         return Verdict(item.outcome.id, "rejected", str(error))
 
 
-async def put(database: Database, batch: Sequence[Form | Verdict]) -> list[Verdict]:
+async def put(database: Database, batch: Sequence[Form | Verdict], apart: Apart = in_a_thread) -> list[Verdict]:
     """Store a batch; see `llmbench.stores.base.Store.put`. Raises the driver's errors where nothing is known."""
     verdicts: dict[int, Verdict] = {number: one for number, one in enumerate(batch) if isinstance(one, Verdict)}
     while waiting := [number for number in range(len(batch)) if number not in verdicts]:
@@ -59,19 +60,19 @@ async def put(database: Database, batch: Sequence[Form | Verdict]) -> list[Verdi
             one = batch[number]
             if isinstance(one, Form):
                 first.setdefault(one.outcome.id, (number, one))
-        found = await _put_distinct(database, [one for _, one in first.values()])
+        found = await _put_distinct(database, [one for _, one in first.values()], apart)
         verdicts.update({first[verdict.id][0]: verdict for verdict in found})
     return [verdicts[number] for number in range(len(batch))]
 
 
-async def _put_distinct(database: Database, batch: Sequence[Form]) -> list[Verdict]:
+async def _put_distinct(database: Database, batch: Sequence[Form], apart: Apart) -> list[Verdict]:
     stored = await _stored(database, batch)
     faults = await _insert(database, [one for one in batch if one.key not in stored])
     repeated = [one for one in batch if faults.get(one.key, {}).get("code") == DUPLICATE_KEY]
     stored |= await _stored(database, repeated)
     await _confirm(database, stored)
-    # In a thread: comparing takes as long as encoding did.
-    verdicts = await anyio.to_thread.run_sync(_verdicts, batch, stored, faults)
+    # Apart: comparing takes as long as encoding did.
+    verdicts = await apart(_verdicts, batch, stored, faults)
     acknowledged = zip(batch, verdicts, strict=True)
     failures = [one.outcome for one, verdict in acknowledged if verdict.acknowledged]
     await mongo_counts.count(database, [one for one in failures if isinstance(one, Failure)])
@@ -127,17 +128,31 @@ def _verdict(sent: Form, stored: Sequence[_Stored] | None, fault: Mapping[str, A
 
 
 async def _insert(database: Database, batch: Sequence[Form]) -> dict[ObjectId, Document]:
-    """Insert documents, each on its own account; return what the server said of those that it did not take."""
+    """Insert documents, each on its own account; return what the server said of those that it did not take.
+
+    The collections at once: each waits for the journal, which takes longer than the rest.
+    """
     faults: dict[ObjectId, Document] = {}
-    for collection in (SAMPLES, PROBES, FAILURES):
-        if part := [one for one in batch if one.collection == collection]:
-            faults |= await _insert_into(database, collection, part)
+    errors: list[PyMongoError | StoreError] = []
+
+    async def insert(collection: str, part: Sequence[Form]) -> None:
+        try:
+            faults.update(await _insert_into(database, collection, part))
+        except (PyMongoError, StoreError) as error:
+            errors.append(error)
+
+    async with anyio.create_task_group() as group:
+        for collection in (SAMPLES, PROBES, FAILURES):
+            if part := [one for one in batch if one.collection == collection]:
+                group.start_soon(insert, collection, part)
+    if errors:
+        raise errors[0]
     return faults
 
 
 async def _insert_into(database: Database, collection: str, batch: Sequence[Form]) -> dict[ObjectId, Document]:
     # Encoded already: the driver passes the bytes on.
-    inserts: list[Any] = [InsertOne[Any](RawBSONDocument(one.encoded)) for one in batch]
+    inserts: list[Any] = [InsertOne(RawBSONDocument(one.encoded)) for one in batch]
     try:
         await database[collection].bulk_write(inserts, ordered=False)
     except BulkWriteError as error:

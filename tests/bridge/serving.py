@@ -21,10 +21,11 @@ from llmbench.bridge.health import StoreProbe
 from llmbench.bridge.keys import KeyRing, Scope, new
 from llmbench.bridge.metrics import Metrics
 from llmbench.bridge.streaming import LiveStreams
+from llmbench.bridge.taking import StoreTaker
 from llmbench.config.tables import ServerTable
 from llmbench.ingestion import BatchAnswer, ItemAnswer, batch_of, wire_form
 from llmbench.messages import Envelope, Model
-from llmbench.secrets import Secret
+from llmbench.secrets import Redactor, Secret
 from llmbench.stores.base import Store, StoreError, Verdict
 from llmbench.stores.sqlite import SQLiteStore
 
@@ -139,8 +140,12 @@ async def running(store: Store, folder: Path, *, own_live: bool = True, **more: 
     table = {name: more.pop(name) for name in list(more) if name in ServerTable.__struct_fields__}
     bus, metrics = Bus(), Metrics()
     live = LiveStreams(bus.subscribe, metrics.dropped, **more.pop("streams", {})) if own_live else None
+    taker = StoreTaker(
+        store, answer_seconds=more.pop("answer_seconds", 25.0), redactor=more.pop("redactor", Redactor(()))
+    )
     bridge = Bridge(
         store=store,
+        taker=more.pop("taker", taker),
         keys=KeyRing(path, {"ingest": Secret(shared["shared"])}),
         server=ServerTable(**{"requests_per_second": 10_000, **table}),
         fresh_minutes=180.0,

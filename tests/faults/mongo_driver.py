@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from llmbench.actors import delivery, sink, supervisor
 from llmbench.cli import beginning, context
 from llmbench.config import Config
+from llmbench.stores.apart import Apart
 from llmbench.stores.base import Store
 from llmbench.stores.mongo import MongoStore
 from llmbench.stores.mongo_client import Limits
@@ -18,8 +19,8 @@ from tests.faults import engine_driver
 LIMITS = Limits(server_selection=0.3, connect=0.3, socket=0.5, question=0.4, put=0.5)
 
 
-def impatient_store(config: Config, env: Mapping[str, str]) -> Store:
-    return MongoStore(context.mongo_address(config, env), LIMITS)
+def impatient_store(config: Config, env: Mapping[str, str], apart: Apart) -> Store:
+    return MongoStore(context.mongo_address(config, env), LIMITS, apart=apart)
 
 
 if __name__ == "__main__":
