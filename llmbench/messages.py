@@ -189,11 +189,24 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     start_before: float | None = None
 
 
-class Envelope(msgspec.Struct, frozen=True, kw_only=True):
-    """An outcome on its way to the store. ``publish`` says whether it belongs to the public collection."""
+class Envelope(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """An outcome on its way to the store. ``publish`` says whether it belongs to the public collection.
+
+    ``canonical`` is the outcome's canonical JSON (`llmbench.stores.canonical`) where it was read from that; it saves
+    time, and makes no other envelope of it.
+    """
 
     outcome: Outcome
     publish: bool
+    canonical: bytes | None = None
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Envelope):
+            return NotImplemented
+        return (self.outcome, self.publish) == (other.outcome, other.publish)
+
+    def __hash__(self) -> int:
+        return hash((self.outcome.id, self.publish))
 
 
 class Acknowledged(msgspec.Struct, frozen=True, kw_only=True, tag=True):

@@ -134,7 +134,7 @@ def _settled(body: bytes, kind: type[Sample | Failure], sender: Sender, now: dat
     with _about(outcome.id):
         check_outcome(outcome, sender, now)
         _check_text(body, "document", sender)
-        return _envelope(outcome, publish)
+        return _envelope(outcome, publish, text)
 
 
 def _item(item: bytes, sender: Sender, now: datetime) -> Envelope | Refused:
@@ -181,9 +181,9 @@ def _publish(document: Document) -> bool:
     return publish
 
 
-def _envelope(outcome: Outcome, publish: bool) -> Envelope:
+def _envelope(outcome: Outcome, publish: bool, canonical: bytes | None = None) -> Envelope:
     """Only what was scheduled is ever public, whatever a sender says."""
-    return Envelope(outcome=outcome, publish=publish and outcome.sample_role == "scheduled")
+    return Envelope(outcome=outcome, publish=publish and outcome.sample_role == "scheduled", canonical=canonical)
 
 
 def _own(document: Document, kind: type[T], sender: Sender, now: datetime) -> T:

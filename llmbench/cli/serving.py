@@ -44,7 +44,7 @@ def make_server(
     live = LiveStreams(bus.subscribe, metrics.dropped) if bus is not None else None
     bridge = Bridge(
         store=store,
-        taker=taker_for(config),
+        taker=taker_for(config, measuring=bus is not None),
         keys=key_ring(config, env),
         server=config.server,
         fresh_minutes=config.schedule.fresh_minutes,

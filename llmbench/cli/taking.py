@@ -31,13 +31,16 @@ ANSWER_SECONDS = 25.0
 _WORKERS = 2
 """So that a large batch of one sender does not hold up the others'."""
 
-_NICE = 5
-"""So much less urgent than measuring is."""
+_BESIDE = "beside"
+_NICE = 10
 
 
-def taker_for(config: Config) -> Crew:
-    """Return what takes outcomes into the configured store, in a process of its own."""
-    command = [sys.executable, "-m", "llmbench.cli.taking"]
+def taker_for(config: Config, *, measuring: bool) -> Crew:
+    """Return what takes outcomes into the configured store, in processes of its own.
+
+    They give way to a program that is ``measuring``.
+    """
+    command = [sys.executable, "-m", "llmbench.cli.taking", _BESIDE if measuring else "alone"]
     setup = msgspec.msgpack.encode(config, enc_hook=_as_text)
     return Crew([ProcessTaker(command, setup, answer_seconds=ANSWER_SECONDS) for _ in range(_WORKERS)])
 
@@ -59,9 +62,19 @@ def main() -> int:
     # The program that started it lets requests finish, and then closes the socket: that is when to end.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    os.nice(_NICE)
-    with socket.socket(fileno=int(sys.argv[1])) as connection:
+    manner, descriptor = sys.argv[1:]
+    if manner == _BESIDE:
+        _give_way()
+    with socket.socket(fileno=int(descriptor)) as connection:
         return run_measuring(lambda: _work(connection))
+
+
+def _give_way() -> None:
+    """Run only while no one else wants the processor: whoever wakes up to read a stream is never waited for."""
+    if sys.platform == "linux":
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    else:
+        os.nice(_NICE)
 
 
 async def _work(connection: socket.socket) -> int:

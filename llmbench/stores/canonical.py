@@ -67,6 +67,17 @@ def canonical_form(document: D) -> tuple[bytes, D]:
     return _encoder.encode(read), read
 
 
+def canonical_milliseconds(document: D, known: bytes | None) -> tuple[bytes, D]:
+    """Return `canonical_form` of the document with its dates cut to milliseconds. Raises `UnstorableError`.
+
+    ``known`` is the document's own canonical form where it was read from that: then it need not be read back again.
+    """
+    cut = in_milliseconds(document)
+    if known is None:
+        return canonical_form(cut)
+    return (known if cut is document else _encoder.encode(cut)), cut
+
+
 def read_back(document: D) -> D:
     """Return the document as its JSON is decoded. Raises `UnstorableError`."""
     try:

@@ -21,7 +21,7 @@ from bson.errors import BSONError, InvalidId
 from bson.objectid import ObjectId
 
 from llmbench.messages import Envelope, Failure, Model, Outcome, Sample
-from llmbench.stores.canonical import UnstorableError, canonical_form, canonical_json, in_milliseconds
+from llmbench.stores.canonical import UnstorableError, canonical_json, canonical_milliseconds
 from llmbench.stores.counted import UNDATED
 from llmbench.stores.earlier import completed
 from llmbench.stores.mongo_client import Document
@@ -65,7 +65,7 @@ def form(item: Envelope) -> Form:
     except InvalidId as error:
         raise UnstorableError(f"id {item.outcome.id!r:.80} is not one of 24 hexadecimal digits") from error
     # As read back: what is stored is what a spool or HTTP would have made of it.
-    canonical, outcome = canonical_form(in_milliseconds(item.outcome))
+    canonical, outcome = canonical_milliseconds(item.outcome, item.canonical)
     document = builtins_of(outcome)
     document["_id"] = key
     collection = SAMPLES if item.publish else PROBES

@@ -81,9 +81,10 @@ async def _put_distinct(database: Database, batch: Sequence[Form], apart: Apart)
 
 async def _stored(database: Database, batch: Sequence[Form]) -> dict[ObjectId, list[_Stored]]:
     """Return what is stored under the ids of these outcomes, in whatever collection; what others added is left out."""
-    if not batch:
+    keys = await _known(database, [one.key for one in batch])
+    if not keys:
         return {}
-    matching: Document = {"$match": {"_id": {"$in": [one.key for one in batch]}}}
+    matching: Document = {"$match": {"_id": {"$in": keys}}}
 
     def labelled(collection: str) -> list[Document]:
         compared: Document = {"$project": fields_of(Failure if collection == FAILURES else Sample)}
@@ -94,6 +95,16 @@ async def _stored(database: Database, batch: Sequence[Form]) -> dict[ObjectId, l
     async for one in database[SAMPLES].aggregate([*labelled(SAMPLES), *others]):
         found.setdefault(one["document"]["_id"], []).append(_Stored(one["collection"], one["document"]))
     return found
+
+
+async def _known(database: Database, keys: Sequence[ObjectId]) -> list[ObjectId]:
+    """Return which of the keys are stored at all: mostly none, and asking for documents takes longer."""
+    if not keys:
+        return []
+    wanted: list[Document] = [{"$match": {"_id": {"$in": keys}}}, {"$project": {"_id": 1}}]
+    others = [{"$unionWith": {"coll": name, "pipeline": wanted}} for name in (PROBES, FAILURES)]
+    found = await database[SAMPLES].aggregate([*wanted, *others]).to_list(None)
+    return list({one["_id"] for one in found})
 
 
 async def _confirm(database: Database, stored: Mapping[ObjectId, Sequence[_Stored]]) -> None:

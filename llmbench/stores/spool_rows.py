@@ -103,7 +103,8 @@ def decode(blob: Any, digest: Any) -> Envelope:
         raise Undecodable("the body is not what was recorded: its digest is another one")
     try:
         read = _bodies.decode(body)
-        return Envelope(outcome=_outcomes[read.kind].decode(read.outcome), publish=read.publish)
+        outcome = _outcomes[read.kind].decode(read.outcome)
+        return Envelope(outcome=outcome, publish=read.publish, canonical=bytes(read.outcome))
     except KeyError as error:
         raise Undecodable(f"the body is of a kind that this version does not know: {error}") from error
     except (ValueError, RecursionError) as error:
