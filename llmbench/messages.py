@@ -333,4 +333,58 @@ class StoreState(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     reason: str | None = None
 
 
-LiveEvent = LaneState | RunStarted | RunProgress | RunFinished | StoreState
+BreakerStatus = Literal["closed", "open", "probing"]
+
+
+class LaneFigures(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """How a lane gets on, once a second while somebody watches.
+
+    ``due`` counts models that are due and not in flight; ``next_due`` is when the next one will be, None if one is, or
+    none ever. ``slowdown`` is what the pace of ``requests_per_minute`` is divided by. ``paused``: by a person.
+    """
+
+    lane: str
+    at: datetime
+    models: int
+    in_flight: int
+    due: int
+    next_due: datetime | None = None
+    concurrency: int
+    requests_per_minute: float
+    slowdown: float = 1.0
+    breaker: BreakerStatus = "closed"
+    paused: bool = False
+
+
+class SpoolFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """How full the spool is. ``level`` is that of `llmbench.stores.spool`; ``oldest`` waits longest for the store."""
+
+    level: str
+    waiting: int
+    quarantined: int
+    damages: int
+    bytes: int
+    cap_bytes: int
+    oldest: datetime | None = None
+
+
+class EngineFigures(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """How the engine itself gets on, once a second while somebody watches.
+
+    ``lanes`` are the names of all lanes, dead ones included; any other actor is the engine's own. ``loop_lag`` is how
+    long the event loop was away at worst since the last figures, in seconds. ``hold`` says why nothing new is started.
+    """
+
+    at: datetime
+    started_at: datetime
+    version: str
+    runner_id: str
+    store: str
+    lanes: tuple[str, ...]
+    clock: Clock
+    loop_lag: float
+    hold: str | None = None
+    spool: SpoolFigures | None = None
+
+
+LiveEvent = LaneState | RunStarted | RunProgress | RunFinished | StoreState | LaneFigures | EngineFigures

@@ -12,7 +12,9 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from llmbench.messages import (
+    EngineFigures,
     Failure,
+    LaneFigures,
     LaneState,
     LiveEvent,
     Outcome,
@@ -57,7 +59,7 @@ class _Kind(msgspec.Struct):
     outcome: str
 
 
-_Wire = LaneState | RunStarted | RunProgress | _Finished | StoreState
+_Wire = LaneState | RunStarted | RunProgress | _Finished | StoreState | LaneFigures | EngineFigures
 
 _events: msgspec.json.Decoder[_Wire] = msgspec.json.Decoder(_Wire)
 _samples = msgspec.json.Decoder(Sample)
@@ -65,7 +67,8 @@ _failures = msgspec.json.Decoder(Failure)
 _kinds = msgspec.json.Decoder(_Kind)
 _losses = msgspec.json.Decoder(Dropped)
 _TAGS: Final = frozenset(
-    str(event.__struct_config__.tag) for event in (LaneState, RunStarted, RunProgress, RunFinished, StoreState)
+    str(event.__struct_config__.tag)
+    for event in (LaneState, RunStarted, RunProgress, RunFinished, StoreState, LaneFigures, EngineFigures)
 )
 
 
