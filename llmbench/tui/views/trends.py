@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Final, Literal, NamedTuple, get_args
 
@@ -87,8 +87,8 @@ def trends(asked: Asked[Trends], measure: Measure, window: Window, now: datetime
     shown = [one for one in found if matches(text_filter, name_of(one[0]))]
     shown.sort(key=lambda one: (-_badness(one[1], measure), name_of(one[0])))
     parts = _parts(answer, now) if answer is not None else 0
-    lines = [series(values.by_part, parts) for _trend, values in shown]
-    highest = top([line[-_SPARK:] for line in lines])
+    lines = [_squeezed(series(values.by_part, parts), measure) for _trend, values in shown]
+    highest = top(lines)
     return Table(
         columns=_columns(measure, highest, by_model=answer is not None and answer.provider is not None),
         rows=tuple(
@@ -99,6 +99,14 @@ def trends(asked: Asked[Trends], measure: Measure, window: Window, now: datetime
         empty=_empty(asked, window, text_filter, there=bool(found)),
         hidden=f"{len(found) - len(shown)} hidden by the filter" if len(found) > len(shown) else None,
     )
+
+
+def _squeezed(line: Sequence[float | None], measure: Measure) -> list[float | None]:
+    """Return a whole window in as many values as a sparkline has: of neighbours the worst, so that none is lost."""
+    worst = min if measure == "speed" else max
+    cells = min(_SPARK, len(line))
+    parts = (line[n * len(line) // cells : (n + 1) * len(line) // cells] for n in range(cells))
+    return [worst((one for one in part if one is not None), default=None) for part in parts]
 
 
 def _columns(measure: Measure, highest: float, *, by_model: bool) -> tuple[Column, ...]:
