@@ -94,10 +94,10 @@ def test_the_filter(text_filter: str) -> None:
 @pytest.mark.parametrize(
     ("asked", "text_filter", "words"),
     [
-        (Asked[Errors](), "", "Asking the store for errors …"),
-        (Asked[Errors](trouble="it is locked"), "", "No errors: it is locked. It is asked again"),
-        (answers.errors(), "", "Nothing has failed since 03-13 12:07."),
-        (answers.errors(group()), "zzz", "No error matches 'zzz'; esc clears the filter."),
+        (Asked[Errors](), "", "asking the store for errors …"),
+        (Asked[Errors](trouble="it is locked"), "", "no errors: it is locked; it is asked again"),
+        (answers.errors(), "", "nothing has failed since 03-13 12:07"),
+        (answers.errors(group()), "zzz", "no error matches 'zzz'; esc clears the filter"),
     ],
 )
 def test_words_in_place_of_rows(asked: Asked[Errors], text_filter: str, words: str) -> None:

@@ -101,11 +101,11 @@ def test_a_filter_hides_no_failing_model_in_silence() -> None:
 @pytest.mark.parametrize(
     ("asked", "show", "text_filter", "words"),
     [
-        (Asked[Catalogue](), "all", "", "Asking the store for catalogue …"),
-        (Asked[Catalogue](trouble="it is locked"), "all", "", "No catalogue: it is locked. It is asked again"),
-        (catalogue(), "all", "", "The catalogue is empty: llmbench models add"),
-        (catalogue(row()), "failing", "", "No model is failing; f shows others."),
-        (catalogue(row()), "all", "zzz", "No model matches 'zzz'; esc clears the filter."),
+        (Asked[Catalogue](), "all", "", "asking the store for catalogue …"),
+        (Asked[Catalogue](trouble="it is locked"), "all", "", "no catalogue: it is locked; it is asked again"),
+        (catalogue(), "all", "", "the catalogue is empty: llmbench models add"),
+        (catalogue(row()), "failing", "", "no model is failing; f shows others"),
+        (catalogue(row()), "all", "zzz", "no model matches 'zzz'; esc clears the filter"),
     ],
 )
 def test_words_in_place_of_rows(asked: Asked[Catalogue], show: Show, text_filter: str, words: str) -> None:
@@ -168,8 +168,8 @@ def test_runs_are_filtered_and_bounded() -> None:
     asked = answers.runs(run(1), failed_run(2), more=True)
     assert [one.key for one in runs(asked, NOW, "SLOW").rows] == ["run-2"]
     assert runs(asked, NOW).hidden == "only the last 2 runs are shown"
-    assert runs(asked, NOW, "zzz").empty == "No run matches 'zzz'; esc clears the filter."
-    assert runs(answers.runs(), NOW).empty == "No run of this model is stored yet."
+    assert runs(asked, NOW, "zzz").empty == "no run matches 'zzz'; esc clears the filter"
+    assert runs(answers.runs(), NOW).empty == "no run of this model is stored yet"
 
 
 def test_figures_of_one_model() -> None:

@@ -102,7 +102,7 @@ def test_the_filter() -> None:
     table = quarantine(empty(), asked, NOW, "CONFLICT")
 
     assert [one.key for one in table.rows] == ["outcome-1"]
-    assert table.hidden == "1 outcomes hidden by the filter"
+    assert table.hidden == "1 outcome hidden by the filter"
     assert row_of(asked, "outcome-1") is not None
     assert row_of(asked, "gone") is row_of(Asked(), "outcome-1") is None
 
@@ -115,10 +115,10 @@ def test_more_than_are_shown() -> None:
 @pytest.mark.parametrize(
     ("asked", "text_filter", "words"),
     [
-        (Asked[SpoolAnswer](), "", "Asking the spool for quarantine …"),
-        (Asked[SpoolAnswer](trouble="no engine has it"), "", "No quarantine: no engine has it."),
-        (spool(), "", "The quarantine is empty: there is no outcome"),
-        (spool(quarantined()), "zzz", "No outcome matches 'zzz'; esc clears the filter."),
+        (Asked[SpoolAnswer](), "", "asking the spool for quarantine …"),
+        (Asked[SpoolAnswer](trouble="no engine has it"), "", "no quarantine: no engine has it;"),
+        (spool(), "", "the quarantine is empty: there is no outcome"),
+        (spool(quarantined()), "zzz", "no outcome matches 'zzz'; esc clears the filter"),
     ],
 )
 def test_words_in_place_of_rows(asked: Asked[SpoolAnswer], text_filter: str, words: str) -> None:

@@ -68,10 +68,10 @@ def test_a_provider_that_went_silent() -> None:
 @pytest.mark.parametrize(
     ("asked", "text_filter", "words"),
     [
-        (Asked[Trends](), "", "Asking the store for trends …"),
-        (Asked[Trends](trouble="it is locked"), "", "No trends: it is locked."),
-        (answers.trends(), "", "No run is stored from the last 24 h; w looks further back."),
-        (ASKED, "zzz", "No trend matches 'zzz'; esc clears the filter."),
+        (Asked[Trends](), "", "asking the store for trends …"),
+        (Asked[Trends](trouble="it is locked"), "", "no trends: it is locked;"),
+        (answers.trends(), "", "no run is stored from the last 24 h; w looks further back"),
+        (ASKED, "zzz", "no trend matches 'zzz'; esc clears the filter"),
     ],
 )
 def test_words_in_place_of_rows(asked: Asked[Trends], text_filter: str, words: str) -> None:
@@ -121,7 +121,7 @@ class TestPlot:
     def test_nothing_to_draw(self) -> None:
         """It says so; a window that is too small for a plot says that."""
         none = msgspec.structs.replace(plot(ASKED, "openai", "TTFT", DAY, NOW), values=())
-        assert drawn(none, 80, 15, NOW)[1] == ("", "No run has this figure.")
+        assert drawn(none, 80, 15, NOW)[1] == ("", "no run has this figure")
         assert drawn(none, 20, 15, NOW) == drawn(none, 80, 4, NOW) == [("", "too small for a plot")]
         assert plot(ASKED, None, "TTFT", DAY, NOW).values == plot(Asked(), "x", "TTFT", DAY, NOW).values == ()
 

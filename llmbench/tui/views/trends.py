@@ -9,10 +9,11 @@ from typing import Final, Literal, NamedTuple, get_args
 
 from llmbench.stores.trends import Trend, TrendPoint
 from llmbench.tui.answers import Asked, Trends
+from llmbench.tui.cells import name, nothing_matches, number
 from llmbench.tui.numbers import age, count, significant, sparkline, top
 from llmbench.tui.table import Cell, Column, Row, Table
 from llmbench.tui.text import safe
-from llmbench.tui.views.answered import matches, no_match, nothing
+from llmbench.tui.views.answered import matches, nothing
 from llmbench.tui.views.plot import Plot, series
 
 Measure = Literal["TTFT", "speed", "errors"]
@@ -40,6 +41,7 @@ WINDOWS: Final = (
     Window("30 d", timedelta(days=30), timedelta(hours=8)),
 )
 _SPARK: Final = 30
+_NAME: Final = 60
 
 
 class Values(NamedTuple):
@@ -129,12 +131,12 @@ def _cells(
     latest = found[-1] if found else None
     end = None if values.last is None else values.last + answer.width
     ended = "" if end is None else "now" if end >= now else f"{age(end, now)}"
-    yield Cell(safe(name_of(trend)))
-    yield Cell(significant(latest), sort=latest)
+    yield name(name_of(trend), _NAME)
+    yield number(significant(latest), latest)
     yield Cell(ended, "muted" if end is None or now - end < 3 * answer.width else "warn", sort=_age(end, now))
-    yield Cell(significant(min(found, default=None)), sort=min(found, default=None))
-    yield Cell(significant(max(found, default=None)), sort=max(found, default=None))
-    yield Cell(count(values.n), sort=values.n)
+    yield number(significant(min(found, default=None)), min(found, default=None))
+    yield number(significant(max(found, default=None)), max(found, default=None))
+    yield number(count(values.n), values.n)
     yield Cell(sparkline(line, _SPARK, highest), "accent", sort=latest)
 
 
@@ -151,10 +153,10 @@ def _badness(values: Values, measure: Measure) -> float:
 
 def _empty(asked: Asked[Trends], window: Window, text_filter: str, *, there: bool) -> str:
     if there:
-        return no_match(text_filter, "trend")
+        return nothing_matches("trend", text_filter)
     if asked.answer is None:
         return nothing(asked, "trends")
-    return f"No run is stored from the last {window.name}; w looks further back."
+    return f"no run is stored from the last {window.name}; w looks further back"
 
 
 def _parts(answer: Trends, now: datetime) -> int:
@@ -166,13 +168,13 @@ def plot(asked: Asked[Trends], key: str | None, measure: Measure, window: Window
     answer = asked.answer
     trend = next((one for one in answer.trends if name_of(one) == key), None) if answer is not None else None
     values = Values((), 0, None) if answer is None or trend is None else values_of(answer, trend, measure)
-    name = "no line is chosen" if trend is None else safe(name_of(trend))
+    what = "no line is chosen" if trend is None else safe(name_of(trend))
     return Plot(
-        heading=f"{name}: {NAMES[measure]}, {UNITS[measure]} · {window.name} · n = {count(values.n)}",
+        heading=f"{what}: {NAMES[measure]}, {UNITS[measure]} · {window.name} · n = {count(values.n)}",
         since=answer.since if answer is not None else now - window.span,
         width=answer.width if answer is not None else window.width,
         parts=_parts(answer, now) if answer is not None else 1,
         values=values.by_part,
         n=values.n,
-        empty="No run has this figure." if trend is not None else "",
+        empty="no run has this figure" if trend is not None else "",
     )
