@@ -32,7 +32,12 @@ class Question(Generic[T]):
         self._becomes(Asked())
 
     async def ask(self) -> None:
-        """Ask, and keep the answer, or the trouble beside the answer before; if cancelled, nothing of it."""
+        """Ask, and keep the answer, or the trouble beside the answer before; if cancelled, nothing of it.
+
+        If it is being asked already, nothing is done.
+        """
+        if self.standing.asking:
+            return
         begun = self._clock.monotonic_ns()
         self._becomes(msgspec.structs.replace(self.standing, asking=True, tried=self._clock.now()))
         asked = self.standing

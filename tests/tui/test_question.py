@@ -74,6 +74,7 @@ async def test_a_cancelled_question_can_be_asked_again() -> None:
     asked = Question(ask)
 
     async def look() -> None:
+        await asked.ask()  # returns at once
         assert asked.standing.asking
         assert not asked.due()
 
