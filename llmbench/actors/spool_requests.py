@@ -134,12 +134,12 @@ def lines_of(answer: Answer) -> Iterator[bytes]:
 
 
 @contextmanager
-def address(folder: Path) -> Iterator[str]:
-    """Yield an address of the socket in a folder that is short enough for the system, however long the path is.
+def address(folder: Path, name: str = SOCKET) -> Iterator[str]:
+    """Yield an address of a socket in a folder that is short enough for the system, however long the path is.
 
     Raises `OSError` if there is none.
     """
-    path = str(folder / SOCKET)
+    path = str(folder / name)
     if len(os.fsencode(path)) <= _LONGEST_ADDRESS:
         yield path
         return
@@ -147,7 +147,7 @@ def address(folder: Path) -> Iterator[str]:
         raise OSError(f"the path of the folder is too long for a socket in it: {path}")
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        yield f"/proc/self/fd/{descriptor}/{SOCKET}"
+        yield f"/proc/self/fd/{descriptor}/{name}"
     finally:
         os.close(descriptor)
 
