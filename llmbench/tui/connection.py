@@ -122,7 +122,7 @@ class HttpWay:
                 client.stream("GET", self._url, headers=headers) as response,
             ):
                 await self._check(response)
-                yield response.aiter_raw(_CHUNK)
+                yield response.aiter_raw()
         except httpx.TimeoutException as error:
             raise NoWay(f"{self.address} does not answer ({type(error).__name__})") from error
         except httpx.HTTPError as error:
