@@ -19,7 +19,7 @@ from anyio.streams.buffered import BufferedByteReceiveStream
 
 from llmbench import __version__
 from llmbench.actors.engine_requests import EngineAnswer, EngineRequest, Watch
-from llmbench.actors.spool_requests import address
+from llmbench.actors.local_socket import address
 from llmbench.error_text import clean
 from llmbench.hosts import is_loopback
 from llmbench.ingestion import KEY_HEADER
