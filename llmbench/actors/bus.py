@@ -73,11 +73,12 @@ class Bus:
         self._closed = False
         self._latest = Latest()
         self._attended = anyio.Event()
+        self._watching = 0
 
     @property
     def watched(self) -> bool:
         """Whether anybody wants to see streams fill; events of that need not be made otherwise."""
-        return any(subscription.progress for subscription in self._subscriptions)
+        return self._watching > 0
 
     @property
     def attended(self) -> bool:
@@ -122,12 +123,14 @@ class Bus:
         if self._closed:
             subscription.close()
         self._subscriptions.add(subscription)
+        self._watching += subscription.progress
         if subscription.figures:
             self._attended.set()
         try:
             yield subscription
         finally:
             self._subscriptions.discard(subscription)
+            self._watching -= subscription.progress
 
     def close(self) -> None:
         """End every subscription once it has been read to its end; later ones end at once."""
