@@ -22,6 +22,7 @@ class Signals:
 
     def __init__(self, *, patience: float = _PATIENCE_SECONDS) -> None:
         self.first: int | None = None
+        self._untold: int | None = None
         self._patience = patience
         self._listener: Listener | None = None
         self._guard: threading.Timer | None = None
@@ -38,7 +39,7 @@ class Signals:
 
     @contextmanager
     def told_to(self, listener: Listener, last_resort: Callable[[], None] | None = None) -> Iterator[None]:
-        """Call the listener in the event loop, once for each signal, and now if one came before.
+        """Call the listener in the event loop, once for each signal, and now for one that nobody was told of yet.
 
         With a ``last_resort`` this has to end some seconds after the first signal. If it does not, as the event loop
         is stuck (at a terminal that takes nothing any more), that is called in a thread, and then the process ends.
@@ -50,8 +51,9 @@ class Signals:
 
         self._listener = tell
         self._last_resort = last_resort
-        if self.first is not None:
-            listener(self.first)
+        if self._untold is not None:
+            listener(self._untold)
+            self._untold = None
             self._watch()
         try:
             yield
@@ -65,7 +67,9 @@ class Signals:
         # Python calls this between two instructions of the main thread, also of a loop that waits for a full queue.
         if self.first is None:
             self.first = number
-        if self._listener is not None:
+        if self._listener is None:
+            self._untold = number
+        else:
             self._listener(number)
             self._watch()
 

@@ -68,7 +68,7 @@ class SocketWay:
     commands = True
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.path = path
         self.address = str(path)
 
     async def answers(self) -> bool:
@@ -92,10 +92,10 @@ class SocketWay:
 
     async def _connected(self) -> ByteStream:
         try:
-            with address(self._path.parent, self._path.name) as place, anyio.fail_after(_CONNECT_SECONDS):
+            with address(self.path.parent, self.path.name) as place, anyio.fail_after(_CONNECT_SECONDS):
                 return await anyio.connect_unix(place)
         except OSError as error:
-            raise NoWay(_not_there(self._path, error)) from error
+            raise NoWay(_not_there(self.path, error)) from error
 
 
 class HttpWay:

@@ -112,8 +112,10 @@ class LiveFeed:
                 reason = "the engine ended the connection"
             except (NoWay, BadFrame) as error:
                 reason = str(error)
-            failures = 0 if self._told == ("live", None) else failures + 1
-            self._tell(*self._explain(reason, heard_before=self._heard_before))
+            trouble = self._explain(reason, heard_before=self._heard_before)
+            # One that was there a moment ago, or is about to be, is not to be waited for.
+            failures = 0 if self._told == ("live", None) or trouble.status == "connecting" else failures + 1
+            self._tell(*trouble)
             await anyio.sleep(_delay(failures))
 
     async def _follow(self) -> None:
