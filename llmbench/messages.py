@@ -180,6 +180,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     """One run to be made: the scheduler (or `bench`) asks, a provider actor carries it out.
 
     It must not be started at or after ``start_before`` (seconds of `time.monotonic`), when its lease runs out.
+    ``asked``: a person wants it now, however fresh the model is.
     """
 
     outcome_id: str
@@ -187,6 +188,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     profile: Profile
     role: Role = "scheduled"
     start_before: float | None = None
+    asked: bool = False
 
 
 class Envelope(msgspec.Struct, frozen=True, kw_only=True, eq=False):
@@ -281,7 +283,37 @@ class Hold(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     reason: str | None
 
 
-SchedulerMessage = Acknowledged | NotStored | Deferred | LeaseGranted | LaneReset | Ready | LaneBlocked | Hold
+class LanePaused(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """A person wants nothing new to be started in a lane, or (not ``paused``) no longer wants that."""
+
+    provider: str
+    paused: bool
+
+
+class DueNow(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """A person wants a model to be measured now, or, if none is named, all of a lane."""
+
+    provider: str
+    model_id: str | None = None
+
+
+class CatalogueChanged(msgspec.Struct, frozen=True, tag=True):
+    """The plan has other models now: what is due is to be looked at anew."""
+
+
+SchedulerMessage = (
+    Acknowledged
+    | NotStored
+    | Deferred
+    | LeaseGranted
+    | LaneReset
+    | Ready
+    | LaneBlocked
+    | Hold
+    | LanePaused
+    | DueNow
+    | CatalogueChanged
+)
 
 LaneStatus = Literal["starting", "ok", "blocked", "restarting", "down", "stopped"]
 

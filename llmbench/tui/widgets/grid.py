@@ -75,10 +75,13 @@ class Grid(ScrollView, can_focus=True, inherit_bindings=False):
         return self._cursor.key
 
     @property
+    def chosen_row(self) -> Row | None:
+        return self._rows[self._cursor.index] if self._rows else None
+
+    @property
     def chosen_cell(self) -> Cell | None:
-        if not self._rows or not self._fitted:
-            return None
-        return self._rows[self._cursor.index].cells[self._fitted[self._column].index]
+        row = self.chosen_row
+        return row.cells[self._fitted[self._column].index] if row is not None and self._fitted else None
 
     @property
     def order(self) -> Order:
