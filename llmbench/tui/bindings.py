@@ -26,7 +26,7 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     """``label`` is one word, ``tip`` a sentence. ``on`` are the screens that have it; ``footer``: it is shown there.
 
     ``engine``: it asks something of the engine. ``table``: it is about the table, and works where that has the focus.
-    ``app``: the app itself has it, whatever lies over the screen.
+    ``moves``: it only moves the cursor. ``app``: the app itself has it, whatever lies over the screen.
     """
 
     id: str
@@ -37,6 +37,7 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     footer: bool = False
     engine: bool = False
     table: bool = False
+    moves: bool = False
     app: bool = False
 
     def keys_with(self, remapped: Mapping[str, str]) -> tuple[str, ...]:
@@ -56,14 +57,16 @@ COMMANDS: Final = (
     _screen(5, "trends", "Show how figures went over time."),
     _screen(6, "storage", "Show the spool, the store and the quarantine."),
     _screen(7, "log", "Show what happened, line by line."),
-    Command(id="up", key="up,k", label="Up", tip="Choose the row above.", table=True),
-    Command(id="down", key="down,j", label="Down", tip="Choose the row below.", table=True),
-    Command(id="left", key="left", label="Left", tip="Choose the cell to the left.", table=True),
-    Command(id="right", key="right", label="Right", tip="Choose the cell to the right.", table=True),
-    Command(id="page_up", key="pageup", label="Back", tip="Go back by a page.", table=True),
-    Command(id="page_down", key="pagedown", label="On", tip="Go on by a page.", table=True),
-    Command(id="first", key="home,g", label="First", tip="Go to the first row, and stay there.", table=True),
-    Command(id="last", key="end,G", label="Last", tip="Go to the last row.", table=True),
+    Command(id="up", key="up,k", label="Up", tip="Choose the row above.", table=True, moves=True),
+    Command(id="down", key="down,j", label="Down", tip="Choose the row below.", table=True, moves=True),
+    Command(id="left", key="left", label="Left", tip="Choose the cell to the left.", table=True, moves=True),
+    Command(id="right", key="right", label="Right", tip="Choose the cell to the right.", table=True, moves=True),
+    Command(id="page_up", key="pageup", label="Backward", tip="Go back by a page.", table=True, moves=True),
+    Command(id="page_down", key="pagedown", label="Forward", tip="Go on by a page.", table=True, moves=True),
+    Command(
+        id="first", key="home,g", label="First", tip="Go to the first row, and stay there.", table=True, moves=True
+    ),
+    Command(id="last", key="end,G", label="Last", tip="Go to the last row.", table=True, moves=True),
     Command(id="sort", key="s", label="Sort", tip="Sort by the next column; after the last, as it was.", table=True),
     Command(id="reverse", key="S", label="Reverse", tip="Sort the other way round.", table=True),
     Command(id="copy", key="c", label="Copy", tip="Copy the chosen cell, in full, to the clipboard.", table=True),
@@ -78,7 +81,7 @@ COMMANDS: Final = (
     Command(
         id="pause_lane",
         key="P",
-        label="Hold",
+        label="Pause",
         tip="Start nothing new in this lane, or go on with it.",
         on=_OF_LANES,
         footer=True,
@@ -94,9 +97,9 @@ COMMANDS: Final = (
         engine=True,
     ),
     Command(
-        id="enable", key="E", label="Enable", tip="Measure this model again.", on=_OF_MODELS, footer=True, engine=True
+        id="enable", key="E", label="Enable", tip="Measure this model again.", on=("models",), footer=True, engine=True
     ),
-    Command(id="pause", key="p", label="Pause", tip="Hold the view still; measuring goes on.", footer=True),
+    Command(id="pause_view", key="p", label="Freeze", tip="Hold the view still; measuring goes on.", footer=True),
     Command(id="export", key="e", label="Export", tip="Save this view as CSV and SVG in the current folder."),
     Command(id="help", key="question_mark,f1", label="Help", tip="Show the keys of what is focused.", footer=True),
     Command(id="back", key="escape", label="Back", tip="Close, or clear the filter."),

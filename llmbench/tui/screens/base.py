@@ -204,10 +204,17 @@ class Pane(Asking):
             self._toggle_detail()
 
     def _toggle_detail(self) -> None:
+        """Show the panel alone, or all as before."""
         self.toggle_class("-detail")
+        alone = self.has_class("-detail")
+        focusable = [widget for widget in self.query("#detail, #detail *") if widget.can_focus]
+        if alone and focusable:
+            focusable[0].focus()
+        elif not alone:
+            self.grid.focus()
         self.touch()
 
-    def action_pause(self) -> None:
+    def action_pause_view(self) -> None:
         self.dashboard.hold_view()
 
     def action_export(self) -> None:
