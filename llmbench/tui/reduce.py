@@ -112,7 +112,7 @@ class _Draft:
             self.progress.clear()
 
     def dropped(self, item: Dropped) -> None:
-        self.lost += max(item.count, 0)
+        self.lost += incoming.count_of(item.count)
 
     def bad_frame(self, item: Unreadable) -> None:
         self.unreadable.append(item.why)
@@ -286,10 +286,10 @@ class _Draft:
             model_id=last.model_id,
             started_at=self.now - timedelta(seconds=elapsed),
         )
-        new = [(incoming.seconds_of(step.elapsed), step.visible_chunks) for step in steps[-TICKS:]]
+        new = [(incoming.seconds_of(step.elapsed), incoming.count_of(step.visible_chunks)) for step in steps[-TICKS:]]
         return _with(
             run,
-            chunks=last.visible_chunks,
+            chunks=incoming.count_of(last.visible_chunks),
             elapsed=elapsed,
             text=continued(run.text, "".join([step.text for step in steps]), TEXT),
             ticks=(*run.ticks, *new)[-TICKS:],
