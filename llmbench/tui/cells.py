@@ -14,8 +14,6 @@ from llmbench.tui.text import safe, shorten
 
 NAME_LIMIT: Final = 200
 _CACHED: Final = 1024
-_LAST: Final = -1.0
-"""What an unknown number is sorted as: no figure that is shown is below zero."""
 
 
 @lru_cache(_CACHED)
@@ -32,9 +30,9 @@ def words(text: str, tone: Tone = "plain") -> Cell:
 
 
 def number(text: str, value: float | None, tone: Tone = "plain") -> Cell:
-    """Return a number as it is written, to be sorted by its value."""
-    known = value is not None and is_known(value)
-    return Cell(text, tone if known else "muted", sort=value if known else _LAST)
+    """Return a number as it is written, to be sorted by its value if it is known."""
+    known = is_known(value)
+    return Cell(text, tone if known else "muted", sort=value if known else None)
 
 
 def matches(row: Row, text_filter: str) -> bool:

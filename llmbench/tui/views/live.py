@@ -15,7 +15,7 @@ from llmbench.tui.text import cut, safe, wrap
 from llmbench.tui.views.overview import waiting
 
 _PROVIDER: Final = 13
-_MODEL: Final = 28
+_MODEL: Final = 20
 _SPARKLINE: Final = 20
 _TEXT: Final = 160
 _SILENT: Final = 3.0
