@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Callable, Sequence
-from datetime import UTC, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from time import perf_counter
 from typing import Any
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -393,6 +394,23 @@ ITEMS: st.SearchStrategy[FeedItem | UsualLoaded] = st.one_of(
     ),
 )
 FRAMES = st.lists(st.lists(ITEMS, max_size=8), max_size=4)
+
+
+class TestDates:
+    @pytest.mark.parametrize("when", [datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)])
+    @pytest.mark.parametrize("hours", [-12, 14])
+    def test_those_at_the_ends_of_the_calendar_can_be_drawn(self, when: datetime, hours: int) -> None:
+        """In zones in which they would be beyond them."""
+        now = NOW.astimezone(timezone(timedelta(hours=hours)))
+        down = LaneState(lane="groq", status="down", at=when, until=when)
+        run = finished(states.success("groq", 0, gen_ts=when))
+        state = told(down, run, started(at=when), engine_figures(started_at=when), lane_figures("groq", next_due=when))
+
+        assert overview(state, now).rows
+        assert engine(state, now).rows
+        assert live(state, now).rows
+        assert banner(state, now)
+        assert attempts(state, "groq", now).rows
 
 
 class TestAnyEvents:
