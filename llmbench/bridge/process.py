@@ -26,6 +26,9 @@ from llmbench.bridge.taking import Order, Taken, put_off
 logger = logging.getLogger(__name__)
 
 _BUFFER = 512 * 1024
+_KILLED_SECONDS = 5.0
+"""How long is waited for a process that was killed: one that waits for a dead disk does not even end then."""
+
 _PROCESS = "the process that takes outcomes"
 
 
@@ -264,10 +267,11 @@ class _Worker:
         for pending in self._waiting.values():
             pending.done.set()
         await self._stream.aclose()
-        for _ in range(2):
-            with anyio.move_on_after(seconds):
-                await self._process.wait()
-            self.kill()  # one that waits for a dead disk does not even end then
+        with anyio.move_on_after(seconds):
+            await self._process.wait()
+        self.kill()
+        with anyio.move_on_after(_KILLED_SECONDS):
+            await self._process.wait()
 
     def how_it_ended(self) -> str:
         """Return that as the end of a sentence."""
