@@ -14,7 +14,8 @@ import msgspec
 from anyio.abc import ByteStream
 from anyio.streams.buffered import BufferedByteReceiveStream
 
-from llmbench.actors.spool_requests import SOCKET, Answer, Line, Request, address, answered
+from llmbench.actors.local_socket import address
+from llmbench.actors.spool_requests import SOCKET, Answer, Line, Request, answered
 from llmbench.cli import output
 from llmbench.cli.exits import CommandError, ExitCode
 from llmbench.config import Config
@@ -95,7 +96,7 @@ async def _way(stack: AsyncExitStack, folder: Path, limits: Limits) -> Ask:
 
 async def _connected(folder: Path) -> ByteStream | None:
     try:
-        with address(folder) as place, anyio.fail_after(_SECONDS):
+        with address(folder, SOCKET) as place, anyio.fail_after(_SECONDS):
             return await anyio.connect_unix(place)
     except OSError:  # nobody is there, or nobody answers, which is told by who has the lock
         return None
