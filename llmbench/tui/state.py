@@ -28,7 +28,10 @@ class Link(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
-    """A stream in flight. ``ticks`` are (seconds since its start, visible chunks by then), the latest last."""
+    """A stream in flight. ``text`` is the end of what came, safe to draw, with its line breaks.
+
+    ``ticks`` are (seconds since its start, visible chunks by then), the latest last.
+    """
 
     outcome_id: str
     provider: str
@@ -62,10 +65,12 @@ class Finished(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Lane(msgspec.Struct, frozen=True, kw_only=True):
-    """A lane, or another actor of the engine. ``since`` is when its status became what it is.
+    """A lane, or another actor of the engine. ``since`` is when its status became what it is; ``silent``: it told none.
 
     ``ok`` and ``failed`` count runs since the viewer began; ``recent`` are the last of them, the newest last;
-    ``failing_since`` is when the first of an unbroken row of failures ended, the newest run being one.
+    ``failing_since`` is when the first of an unbroken row of failures ended, the newest run being one. ``slow_since``
+    is when the first of ``slow_runs`` ended that took much longer than usual; two ordinary ones in a row end it
+    (`llmbench.tui.pace`).
     """
 
     name: str
@@ -74,12 +79,16 @@ class Lane(msgspec.Struct, frozen=True, kw_only=True):
     reason: str | None = None
     until: datetime | None = None
     restarts: int = 0
+    silent: bool = False
     figures: LaneFigures | None = None
     ok: int = 0
     failed: int = 0
     recent: tuple[Finished, ...] = ()
     failing_since: datetime | None = None
     failures_in_a_row: int = 0
+    slow_since: datetime | None = None
+    slow_runs: int = 0
+    ordinary_in_a_row: int = 0
 
 
 class ErrorGroup(msgspec.Struct, frozen=True, kw_only=True):
@@ -115,9 +124,18 @@ class Usual(msgspec.Struct, frozen=True, kw_only=True):
     tokens_per_second: float | None
 
 
-class State(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that live events have told. ``actors`` are what is no lane. ``usual`` is by (provider, model id).
+class First(msgspec.Struct, frozen=True, kw_only=True):
+    """What a model's first runs since the viewer began came to: what is usual where no store tells. Seconds, tok/s."""
 
+    times_to_first_token: tuple[float, ...] = ()
+    speeds: tuple[float, ...] = ()
+
+
+class State(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that live events have told. ``actors`` are what is no lane.
+
+    ``usual`` (what the store tells) and ``first`` are by (provider, model id). Free text is safe to draw
+    (`llmbench.tui.text`); names and ids are as the engine has them, as it is asked by them: views make them safe.
     ``dropped`` counts events that were lost on the way, ``unreadable`` frames that were none. ``version`` grows with
     each change, so that nothing is drawn twice.
     """
@@ -133,6 +151,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     log: tuple[LogLine, ...] = ()
     finished: tuple[Finished, ...] = ()
     usual: Mapping[tuple[str, str], Usual] = {}
+    first: Mapping[tuple[str, str], First] = {}
     dropped: int = 0
     unreadable: int = 0
     version: int = 0

@@ -1,0 +1,1 @@
+"""What each screen shows, as a pure function of the state and the time."""
