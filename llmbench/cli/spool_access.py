@@ -55,6 +55,15 @@ async def asking(config: Config) -> AsyncIterator[Ask]:
         yield await _way(stack, folder, limits(config))
 
 
+async def ask_engine(folder: Path, request: Request) -> Answer:
+    """Put a request to the engine that has the spool in this folder. Raises CommandError, also if there is none."""
+    stream = await _connected(folder)
+    if stream is None:
+        raise CommandError(f"no engine answers for the spool in '{folder}'", ExitCode.UNREACHABLE)
+    async with stream:
+        return await _Desk(stream).ask(request)
+
+
 def _check_place(folder: Path) -> None:
     try:
         owner = folder.stat().st_uid
