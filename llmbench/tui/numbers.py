@@ -119,6 +119,14 @@ def time_of_day(at: datetime | None, now: datetime) -> str:
     return local.strftime("%H:%M" if local.date() == now.date() else "%m-%d %H:%M")
 
 
+def short_time(at: datetime | None, now: datetime) -> str:
+    """Return in five cells hours and minutes, or month and day where it was not today."""
+    if at is None:
+        return UNKNOWN
+    local = at.astimezone(now.tzinfo)
+    return local.strftime("%H:%M" if local.date() == now.date() else "%m-%d")
+
+
 def clock_time(at: datetime | None, now: datetime) -> str:
     """Return hours, minutes and seconds."""
     return UNKNOWN if at is None else at.astimezone(now.tzinfo).strftime("%H:%M:%S")

@@ -37,6 +37,8 @@ TEXT: Final = 2000
 TICKS: Final = 200
 LANES: Final = incoming.MOST_LANES
 
+_NOTHING_STREAMS: Final = ("restarting", "down", "stopped")
+
 T = TypeVar("T")
 _with = msgspec.structs.replace
 
@@ -134,6 +136,15 @@ class _Draft:
             until=event.until,
             restarts=event.restarts,
         )
+        if event.status in _NOTHING_STREAMS:
+            self._forget_runs(event.lane)
+
+    def _forget_runs(self, lane: str) -> None:
+        """A lane that crashed takes its runs with it, without another word of them."""
+        for gone in [outcome_id for outcome_id, run in self.runs.items() if run.provider == lane]:
+            del self.runs[gone]
+        for gone in [outcome_id for outcome_id, steps in self.progress.items() if steps[-1].provider == lane]:
+            del self.progress[gone]
 
     def lane_figures(self, event: LaneFigures) -> None:
         self._change_lane(event.lane, lambda lane: _with(lane, figures=incoming.lane_figures(event)))

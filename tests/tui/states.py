@@ -83,7 +83,9 @@ def one_lane_down() -> State:
 
 def disconnected() -> State:
     """Return a state whose engine is gone since 40 seconds."""
-    return after(healthy(), [LinkChange(status="lost", at=at(-40 / 60), reason="the engine closed the connection")])
+    gone = at(-40 / 60)
+    lost = LinkChange(status="lost", at=gone, reason="the engine closed the connection")
+    return after(after(begin(ADDRESS, BEGAN), [*attached(), *settled(), *streams()], gone), [lost])
 
 
 def hostile() -> State:
