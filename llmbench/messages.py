@@ -180,6 +180,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     """One run to be made: the scheduler (or `bench`) asks, a provider actor carries it out.
 
     It must not be started at or after ``start_before`` (seconds of `time.monotonic`), when its lease runs out.
+    ``asked``: a person wants it now, however fresh the model is.
     """
 
     outcome_id: str
@@ -187,6 +188,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     profile: Profile
     role: Role = "scheduled"
     start_before: float | None = None
+    asked: bool = False
 
 
 class Envelope(msgspec.Struct, frozen=True, kw_only=True, eq=False):
@@ -281,7 +283,13 @@ class Hold(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     reason: str | None
 
 
-SchedulerMessage = Acknowledged | NotStored | Deferred | LeaseGranted | LaneReset | Ready | LaneBlocked | Hold
+class LookAgain(msgspec.Struct, frozen=True, tag=True):
+    """A person has changed something: what is to be handed out is to be looked at anew."""
+
+
+SchedulerMessage = (
+    Acknowledged | NotStored | Deferred | LeaseGranted | LaneReset | Ready | LaneBlocked | Hold | LookAgain
+)
 
 LaneStatus = Literal["starting", "ok", "blocked", "restarting", "down", "stopped"]
 

@@ -14,7 +14,7 @@ from llmbench.simulator import SpawnedSimulator, spawn_simulator
 from tests.clouds import aws_environment, google_environment
 from tests.stores.mongod import Mongod, running
 
-_PARTS = ("", "_outcomes", "_questions", "_figures", "_models", "_transfer", "_lifecycle", "_counted")
+_PARTS = ("", "_outcomes", "_questions", "_figures", "_models", "_transfer", "_trends", "_lifecycle", "_counted")
 pytest.register_assert_rewrite(*(f"tests.stores.contract{part}" for part in _PARTS))
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Literal
 
 import msgspec
+
+from llmbench.messages import BreakerStatus
 
 PROBE_SECONDS = 900.0
 """How long a lane stays closed to all but one probe after its key or its bill was refused."""
@@ -54,7 +55,7 @@ class Breaker:
         """By how much the interval between starts is to be stretched."""
 
     @property
-    def state(self) -> Literal["closed", "open", "probing"]:
+    def state(self) -> BreakerStatus:
         if not self._open:
             return "closed"
         return "probing" if self._probing else "open"

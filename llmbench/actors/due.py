@@ -7,7 +7,7 @@ population is never cut and no model is ever given up: every state has a time at
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 
 import msgspec
@@ -18,7 +18,7 @@ from llmbench.naming import Key
 from llmbench.stores.base import ModelHistory
 from llmbench.stores.counted import CLOCKS
 
-_LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
+LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 _TRANSIENT_FIRST = timedelta(minutes=5)
 _HARD = timedelta(days=1)
 _JITTER = 0.1
@@ -43,6 +43,11 @@ class ModelClock(msgspec.Struct, frozen=True, kw_only=True):
             last_failure_kind=history.last_failure_kind,
             retry_after=history.last_failure_retry_after,
         )
+
+    @property
+    def newest(self) -> datetime:
+        """When something last happened; the beginning of time if nothing did."""
+        return max(self.last_success or LONG_AGO, self.last_failure or LONG_AGO)
 
     def after(self, result: Acknowledged) -> ModelClock:
         """Return the clock as it is once ``result`` has been acknowledged."""
@@ -75,21 +80,80 @@ def later_of(one: ModelClock | None, other: ModelClock | None) -> ModelClock:
     """Return what two accounts of a model's past come to: the one that reaches further, with the later success."""
     if one is None or other is None:
         return one or other or ModelClock()
-    last = one if _last_event(one) >= _last_event(other) else other
+    last = one if one.newest >= other.newest else other
     successes = [clock.last_success for clock in (one, other) if clock.last_success is not None]
     return msgspec.structs.replace(last, last_success=max(successes, default=None))
 
 
-def _last_event(clock: ModelClock) -> datetime:
-    return max(clock.last_success or _LONG_AGO, clock.last_failure or _LONG_AGO)
-
-
 def due_at(key: Key, clock: ModelClock, fresh: timedelta) -> datetime:
     """Return when the model is due; a time in the past means now."""
-    fresh_until = clock.last_success + fresh if clock.last_success is not None else _LONG_AGO
+    fresh_until = clock.last_success + fresh if clock.last_success is not None else LONG_AGO
     if clock.last_failure is None:
         return fresh_until
     return max(fresh_until, clock.last_failure + backoff(key, clock, fresh))
+
+
+class DueTimes:
+    """When each model is due. It is worked out once for each change: the dashboard asks for all of them, each second.
+
+    ``clocks`` are what is known at the start.
+    """
+
+    def __init__(self, clocks: Mapping[Key, ModelClock], fresh: timedelta) -> None:
+        self.clocks = dict(clocks)
+        self.asked: frozenset[Key] = frozenset()
+        """What a person wants now, however fresh it is."""
+        self._fresh = fresh
+        self._elsewhere: dict[Key, datetime] = {}
+        self._known: dict[Key, tuple[datetime, datetime]] = {}
+
+    def __getitem__(self, key: Key) -> ModelClock:
+        return self.clocks.get(key) or ModelClock()
+
+    def __setitem__(self, key: Key, clock: ModelClock) -> None:
+        self.clocks[key] = clock
+        self._known.pop(key, None)
+
+    def ask(self, keys: Iterable[Key]) -> None:
+        """Have these be due until they are measured."""
+        self._set_asked(self.asked.union(keys))
+
+    def unask(self, keys: Iterable[Key]) -> None:
+        self._set_asked(self.asked.difference(keys))
+
+    def _set_asked(self, keys: frozenset[Key]) -> None:
+        for key in keys ^ self.asked:
+            self._known.pop(key, None)
+        self.asked = keys
+
+    def leave(self, key: Key, until: datetime | None) -> None:
+        """Have a model be due no sooner than then; None: whenever it is by itself."""
+        if until is not None:
+            self._elsewhere[key] = until
+        elif self._elsewhere.pop(key, None) is None:
+            return
+        self._known.pop(key, None)
+
+    def of(self, keys: Iterable[Key], now: datetime) -> list[datetime]:
+        """Return when models are due, in their order. What a past tells of the future does not count."""
+        known, end = self._known, now + CLOCKS
+        times = []
+        for key in keys:
+            one = known.get(key) or self._worked_out(key)
+            times.append(one[1] if one[0] <= end else self._due_at(key, self[key].as_of(now)))
+        return times
+
+    def _worked_out(self, key: Key) -> tuple[datetime, datetime]:
+        """Return when something last happened to a model, and when it is due if that was not in the future."""
+        clock = self[key]
+        self._known[key] = known = clock.newest, self._due_at(key, clock)
+        return known
+
+    def _due_at(self, key: Key, clock: ModelClock) -> datetime:
+        if key in self.asked:
+            return LONG_AGO
+        at = due_at(key, clock, self._fresh)
+        return max(at, self._elsewhere.get(key, at))
 
 
 def backoff(key: Key, clock: ModelClock, fresh: timedelta) -> timedelta:
@@ -118,6 +182,6 @@ def stalest_first(keys: Iterable[Key], clocks: dict[Key, ModelClock]) -> list[Ke
 
     def age(key: Key) -> tuple[datetime, datetime, Key]:
         clock = clocks.get(key, ModelClock())
-        return clock.last_success or _LONG_AGO, clock.last_failure or _LONG_AGO, key
+        return clock.last_success or LONG_AGO, clock.last_failure or LONG_AGO, key
 
     return sorted(keys, key=age)

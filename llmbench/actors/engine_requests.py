@@ -1,8 +1,11 @@
 """What may be asked of a running engine by who owns it, through its socket: to be watched, and to do something.
 
 The engine's socket (mode 0600) is in its spool's folder. A request is a line of JSON; `Watch` is answered with live
-events as frames (`llmbench.bridge.live`), first those that tell how things are now, for as long as somebody reads; each
-of the others with one line, an `EngineAnswer`. Over HTTP an engine can only be watched.
+events as frames (`llmbench.bridge.live`), a heartbeat, then those that tell how things are now, then what happens,
+until whoever asked ends the connection, says anything more, or reads nothing for half a minute. Each of the others is
+answered with one line, an `EngineAnswer`, and more may follow on the same connection, which is ended half a minute
+after the last. One that is refused is ended at once, with an `EngineAnswer` that says why. Over HTTP an engine can only
+be watched.
 """
 
 from __future__ import annotations
@@ -59,7 +62,8 @@ class DisableModel(msgspec.Struct, frozen=True, tag="disable", tag_field="ask", 
     reason: _Reason
 
 
-EngineRequest = Watch | RunNow | Pause | Resume | EnableModel | DisableModel
+Order = RunNow | Pause | Resume | EnableModel | DisableModel
+EngineRequest = Watch | Order
 
 
 class EngineAnswer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

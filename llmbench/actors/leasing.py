@@ -196,7 +196,7 @@ class Leasing:
         if not jobs:
             return
         asked = monotonic()
-        claims = [Claim(key=self._key(job), outcome_id=job.outcome_id) for job in jobs]
+        claims = [Claim(key=self._key(job), outcome_id=job.outcome_id, asked=job.asked) for job in jobs]
         answers = await self._leases.claim(claims, fresh=self._sharing.fresh.total_seconds())
         for job, answer in zip(jobs, answers, strict=True):
             wanted = self._wanted.pop(job.outcome_id, None) is not None

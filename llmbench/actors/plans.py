@@ -6,12 +6,14 @@ a demonstration, or a bench. Plans hold the scheduler's state, so that a schedul
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable, Mapping
+from collections import Counter, deque
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import Literal, Protocol
 
-from llmbench.actors.due import ModelClock, due_at, stalest_first
+import msgspec
+
+from llmbench.actors.due import DueTimes, ModelClock, stalest_first
 from llmbench.ids import new_outcome_id
 from llmbench.messages import (
     Acknowledged,
@@ -27,9 +29,22 @@ from llmbench.messages import (
 )
 from llmbench.naming import Key, fold, key_of
 
+Standing = Literal["in_flight", "waiting"]
+
+
+class Load(msgspec.Struct, frozen=True):
+    """What a lane has to do: its ``models``, how many of them are ``due`` and not in flight, and when the next one is.
+
+    ``next_due`` is None if one is due, or none ever will be.
+    """
+
+    models: int
+    due: int
+    next_due: datetime | None = None
+
 
 class Plan(Protocol):
-    """Asked and told by the scheduler alone."""
+    """Asked and told by the scheduler, and in between its steps by whoever carries out a person's orders."""
 
     def next_job(self, provider: str, now: datetime) -> Job | None:
         """Return the next job of this lane that is due, and count it as in flight; None if there is none now."""
@@ -43,6 +58,10 @@ class Plan(Protocol):
         """Return when a job that is not due now will be; None if only a message can change that."""
         ...
 
+    def load(self, provider: str, now: datetime) -> Load:
+        """Return what a lane has to do; asked once a second for each, so it has to be quick with a thousand models."""
+        ...
+
     @property
     def finished(self) -> bool:
         """Nothing is in flight and nothing will ever be due again."""
@@ -54,32 +73,39 @@ class InFlight:
 
     def __init__(self) -> None:
         self._jobs: dict[str, Job] = {}
+        self._keys: Counter[Key] = Counter()
 
     def __len__(self) -> int:
         return len(self._jobs)
 
-    def keys(self) -> set[Key]:
-        return {key_of(job.model) for job in self._jobs.values()}
+    def keys(self) -> Collection[Key]:
+        return self._keys.keys()
 
     def add(self, job: Job) -> None:
         self._jobs[job.outcome_id] = job
+        self._keys[key_of(job.model)] += 1
 
     def remove(self, outcome_id: str) -> Job | None:
-        return self._jobs.pop(outcome_id, None)
+        job = self._jobs.pop(outcome_id, None)
+        if job is not None:
+            key = key_of(job.model)
+            self._keys[key] -= 1
+            if not self._keys[key]:
+                del self._keys[key]
+        return job
 
 
 class Rotation:
-    """Every enabled model, each time its last acknowledged success has grown older than ``fresh``."""
+    """Every enabled model, each time its last acknowledged success has grown older than ``fresh``, or a person asks."""
 
     def __init__(
         self, models: Iterable[tuple[Model, Profile]], clocks: Mapping[Key, ModelClock], fresh: timedelta
     ) -> None:
         self._models: dict[Key, tuple[Model, Profile]] = {}
-        self._clocks = dict(clocks)
-        self._fresh = fresh
+        self._of_lane: dict[str, list[Key]] = {}
+        self._times = DueTimes(clocks, fresh)
         self._in_flight = InFlight()
         self._handed_out: dict[str, datetime] = {}
-        self._elsewhere: dict[Key, datetime] = {}
         self.replace_models(models)
 
     finished = False
@@ -87,51 +113,87 @@ class Rotation:
     def replace_models(self, models: Iterable[tuple[Model, Profile]]) -> None:
         """Take over the catalogue as it is now; what is in flight goes on."""
         self._models = {key_of(model): (model, profile) for model, profile in models}
+        self._of_lane = {}
+        for key in self._models:
+            self._of_lane.setdefault(key[0], []).append(key)
+        self._times.unask(self._times.asked - self._models.keys())
 
     def next_job(self, provider: str, now: datetime) -> Job | None:
-        waiting = (key for key in self._models if key[0] == fold(provider))
-        busy = self._in_flight.keys()
-        due = [key for key in waiting if key not in busy and self._due_at(key, now) <= now]
+        idle = self._idle(provider)
+        due = [key for key, at in zip(idle, self._times.of(idle, now), strict=True) if at <= now]
         if not due:
             return None
-        key = stalest_first(due, self._clocks)[0]
+        asked = self._times.asked
+        key = stalest_first(asked.intersection(due) or due, self._times.clocks)[0]
         model, profile = self._models[key]
-        job = Job(outcome_id=new_outcome_id(), model=model, profile=profile)
+        job = Job(outcome_id=new_outcome_id(), model=model, profile=profile, asked=key in asked)
         self._in_flight.add(job)
-        self._elsewhere.pop(key, None)
+        self._times.leave(key, None)
         self._handed_out[job.outcome_id] = now
         return job
 
-    def _due_at(self, key: Key, now: datetime) -> datetime:
-        at = due_at(key, self._clocks.get(key, ModelClock()).as_of(now), self._fresh)
-        return max(at, self._elsewhere.get(key, at))
+    def _idle(self, provider: str) -> list[Key]:
+        """Return a lane's models that are not in flight."""
+        busy = self._in_flight.keys()
+        return [key for key in self._of_lane.get(fold(provider), ()) if key not in busy]
 
     def apply(self, message: SchedulerMessage) -> None:
-        if not isinstance(message, Acknowledged | NotStored | Deferred):
-            return
+        if isinstance(message, Acknowledged | NotStored | Deferred):
+            self._settle(message)
+
+    def ask_for(self, provider: str, model_id: str | None = None) -> int:
+        """Have a model, or all of a lane, be due now, however fresh; return how many that concerns.
+
+        What is in flight is being measured: that is enough.
+        """
+        name = fold(model_id) if model_id is not None else None
+        keys = [key for key in self._idle(provider) if name in (None, key[1])]
+        self._times.ask(keys)
+        return len(keys)
+
+    def _settle(self, message: Acknowledged | NotStored | Deferred) -> None:
         job = self._in_flight.remove(message.outcome_id)
         if job is None:
             return
         at, key = self._handed_out.pop(message.outcome_id), key_of(job.model)
-        clock = self._clocks.get(key, ModelClock())
+        if isinstance(message, Deferred) and message.seconds is None:
+            return
+        self._times.unask([key])
         if isinstance(message, Acknowledged):
-            self._clocks[key] = clock.after(message)
+            self._times[key] = self._times[key].after(message)
         elif isinstance(message, NotStored):
-            self._clocks[key] = clock.after_refusal(at)
-        elif message.seconds is not None:
-            self._elsewhere[key] = at + timedelta(seconds=message.seconds)
-            if message.measured is not None:
-                self._clocks[key] = ModelClock(last_success=message.measured)
+            self._times[key] = self._times[key].after_refusal(at)
+        else:
+            self._leave(key, message, at)
+
+    def _leave(self, key: Key, left: Deferred, at: datetime) -> None:
+        self._times.leave(key, at + timedelta(seconds=left.seconds or 0.0))
+        if left.measured is not None:
+            self._times[key] = ModelClock(last_success=left.measured)
 
     def next_due(self, now: datetime) -> datetime | None:
-        busy = self._in_flight.keys()
-        return min(
-            (at for key in self._models if key not in busy and (at := self._due_at(key, now)) > now), default=None
-        )
+        times = (at for lane in self._of_lane for at in self._times.of(self._idle(lane), now))
+        return min((at for at in times if at > now), default=None)
 
     def due_count(self, now: datetime) -> int:
         """How many models are due now, in flight or not."""
-        return sum(self._due_at(key, now) <= now for key in self._models)
+        return sum(at <= now for at in self._times.of(self._models, now))
+
+    def load(self, provider: str, now: datetime) -> Load:
+        times = self._times.of(self._idle(provider), now)
+        due = sum(at <= now for at in times)
+        next_due = None if due else min(times, default=None)
+        return Load(len(self._of_lane.get(fold(provider), ())), due, next_due)
+
+    def measures(self, key: Key) -> bool:
+        """Say whether a model is one of the plan's."""
+        return key in self._models
+
+    def standing(self, key: Key) -> Standing | None:
+        """Say whether a model is being measured or waits for that; None if it is not one of the plan's."""
+        if key in self._in_flight.keys():  # noqa: SIM118  it is no dictionary
+            return "in_flight"
+        return "waiting" if key in self._models else None
 
 
 class Batch:
@@ -157,7 +219,9 @@ class Batch:
         """How many runs were not made, by provider, with the reason."""
         self._closed: dict[str, str] = {}
         self._reserve: deque[Job] = deque()
+        self._models: dict[str, set[Key]] = {}
         for model, profile in runs:
+            self._models.setdefault(model.provider, set()).add(key_of(model))
             self._reserve.append(Job(outcome_id=new_outcome_id(), model=model, profile=profile, role=role))
         while self._reserve and (limit is None or self.total < limit):
             self._admit()
@@ -216,3 +280,7 @@ class Batch:
 
     def next_due(self, now: datetime) -> datetime | None:
         return None
+
+    def load(self, provider: str, now: datetime) -> Load:
+        """Each run that waits is due. Of what is held in reserve nothing is told."""
+        return Load(len(self._models.get(provider, ())), len(self._waiting.get(provider, ())))

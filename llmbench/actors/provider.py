@@ -25,6 +25,7 @@ from llmbench.measure.quiet import QuietCollector
 from llmbench.measure.timer import StreamTimer
 from llmbench.measure.transport import StartGate
 from llmbench.messages import (
+    BreakerStatus,
     Deferred,
     Envelope,
     Failure,
@@ -124,6 +125,23 @@ class ProviderActor:
         self._fault: str | None = None
         self._pause_reason = ""
         self.in_flight = 0
+
+    @property
+    def concurrency(self) -> int:
+        return self._settings.concurrency
+
+    @property
+    def requests_per_minute(self) -> float:
+        """As configured; `slowdown` divides it."""
+        return self._settings.requests_per_minute
+
+    @property
+    def slowdown(self) -> float:
+        return self._breaker.slowdown
+
+    @property
+    def breaker(self) -> BreakerStatus:
+        return self._breaker.state
 
     def stop(self) -> None:
         """Start nothing new; what runs goes on to its end, and then `run` returns."""
@@ -243,17 +261,17 @@ class ProviderActor:
         await self._deliver(job, outcome)
         await self._learn(outcome, epoch)
 
-    def _progress(self, job: Job) -> Callable[[StreamTimer, str], None] | None:
-        """Return a callback that tells the bus how a stream fills, ten times a second at most, if anybody watches."""
+    def _progress(self, job: Job) -> Callable[[StreamTimer, str], None]:
+        """Return a callback that tells the bus how a stream fills, at most ten times a second, if anybody watches."""
         bus, model = self._around.bus, job.model
-        if not bus.watched:
-            return None
         text: list[str] = []
         started = perf_counter()
         told = 0.0
 
         def on_text(timer: StreamTimer, piece: str) -> None:
             nonlocal told
+            if not bus.watched:
+                return
             text.append(piece)
             now = perf_counter()
             if now - told < _PROGRESS_SECONDS:

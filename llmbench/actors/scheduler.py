@@ -35,6 +35,9 @@ _LOOK_AGAIN_SECONDS = 30.0
 """At the latest after this long, what is due is looked at anew: a wall clock can be set, a catalogue can change."""
 
 
+_PAUSED = "paused from the dashboard, until somebody resumes it there"
+
+
 class Scheduler:
     """Answers each `Ready` with a job, now or when one becomes due. Ends when its plan is finished."""
 
@@ -57,6 +60,29 @@ class Scheduler:
         self._asked: dict[str, int] = {}
         self._refreshed = 0.0
         self._hold: str | None = None
+        self._paused: set[str] = set()
+
+    @property
+    def hold(self) -> str | None:
+        """Why nothing new is started in any lane; None if that is not so."""
+        return self._hold or (_PAUSED if self._paused >= self._mailboxes.keys() else None)
+
+    def paused(self, provider: str) -> bool:
+        """Say whether a person has paused this lane."""
+        return provider in self._paused
+
+    def pause(self, provider: str) -> None:
+        """Start nothing new in a lane; the same again is no error.
+
+        What it has asked for stays asked for, as a lane that waits for a job does not ask again.
+        """
+        self._paused.add(provider)
+        back = self._take_back(provider, "the lane was paused")
+        self._asked[provider] = self._asked.get(provider, 0) + back
+
+    def resume(self, provider: str) -> None:
+        """Undo `pause`. `LookAgain` has to tell of it."""
+        self._paused.discard(provider)
 
     async def run(self) -> None:
         self._refreshed = anyio.current_time()
@@ -78,7 +104,7 @@ class Scheduler:
                 self._asked[message.provider] = self._asked.get(message.provider, 0) + 1
             case LaneReset():
                 self._asked[message.provider] = 0
-                self._take_back(message.provider)
+                self._take_back(message.provider, "the lane was restarted")
             case LeaseGranted():
                 self._send(message)
             case Hold():
@@ -110,21 +136,27 @@ class Scheduler:
         elif self._leasing is not None:
             self._leasing.give_back(granted)
 
-    def _take_back(self, provider: str) -> None:
-        """Empty a lane's mailbox, which nobody else fills: its jobs go back into the plan, as do those to be leased."""
+    def _take_back(self, provider: str, reason: str) -> int:
+        """Empty a lane's mailbox, which nobody else fills: its jobs go back into the plan, as do those to be leased.
+
+        Returns how many there were.
+        """
+        count = 0
         _send, receive = self._mailboxes[provider]
         for job in [job for job in self._claiming.values() if job.model.provider == provider]:
             del self._claiming[job.outcome_id]
             if self._leasing is not None:
                 self._leasing.want_no_more(job)
-            self._put_back(job)
+            self._put_back(job, reason)
+            count += 1
         with contextlib.suppress(anyio.WouldBlock):
             while True:
-                self._put_back(receive.receive_nowait())
+                self._put_back(receive.receive_nowait(), reason)
+                count += 1
+        return count
 
-    def _put_back(self, job: Job) -> None:
+    def _put_back(self, job: Job, reason: str) -> None:
         model = job.model
-        reason = "the lane was restarted"
         self._apply(
             Deferred(outcome_id=job.outcome_id, provider=model.provider, model_id=model.model_id, reason=reason)
         )
@@ -133,7 +165,7 @@ class Scheduler:
         if self._hold is not None:
             return
         for provider, asked in self._asked.items():
-            for _ in range(asked):
+            for _ in range(0 if provider in self._paused else asked):
                 job = self._plan.next_job(provider, self._clock.now())
                 if job is None:
                     break

@@ -6,12 +6,7 @@ who asks opens the spool and answers them in the same way.
 
 from __future__ import annotations
 
-import os
-import socket
-import struct
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Annotated
 
 import msgspec
@@ -26,9 +21,6 @@ MOST_ROWS = 100
 """So many rows are in a page, and so many ids in a request: neither the engine nor its spool is held up by more."""
 
 LONGEST_REQUEST = 64 * 1024
-
-_LONGEST_ADDRESS = 100
-"""Bytes; an address of a Unix socket has 108 on Linux and 104 elsewhere."""
 
 _Seq = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 _Ids = Annotated[list[Annotated[str, Meta(max_length=200)]], Meta(max_length=MOST_ROWS)]
@@ -131,31 +123,3 @@ def lines_of(answer: Answer) -> Iterator[bytes]:
     for row in answer.rows:
         yield msgspec.json.encode(Line(row=row)) + b"\n"
     yield msgspec.json.encode(Line(answer=msgspec.structs.replace(answer, rows=[]))) + b"\n"
-
-
-@contextmanager
-def address(folder: Path) -> Iterator[str]:
-    """Yield an address of the socket in a folder that is short enough for the system, however long the path is.
-
-    Raises `OSError` if there is none.
-    """
-    path = str(folder / SOCKET)
-    if len(os.fsencode(path)) <= _LONGEST_ADDRESS:
-        yield path
-        return
-    if not Path("/proc/self/fd").is_dir():
-        raise OSError(f"the path of the folder is too long for a socket in it: {path}")
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        yield f"/proc/self/fd/{descriptor}/{SOCKET}"
-    finally:
-        os.close(descriptor)
-
-
-def is_ours(connection: socket.socket) -> bool:
-    """Say whether the other side is a process of our own user; where nobody can tell, the folder's mode has to do."""
-    option = getattr(socket, "SO_PEERCRED", None)
-    if option is None:
-        return True
-    _, user, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, option, struct.calcsize("3i")))
-    return bool(user == os.geteuid())

@@ -1,22 +1,20 @@
 """`GET /live`: the engine's live events as they come, for as long as somebody reads them.
 
-A reader that is too slow loses the oldest events and is told how many; one that does not read at all is cut off.
+First come those that tell how things are now: the state of each lane and of the store, and the runs in flight. A reader
+that is too slow loses the oldest events and is told how many; one that does not read at all is cut off.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Protocol
 
 import anyio
 from litestar.types import Receive, Scope, Send
 
-from llmbench.bridge.live import HEARTBEAT, dropped, encode
-from llmbench.messages import LiveEvent
+from llmbench.bridge.live import HEARTBEAT
+from llmbench.bridge.parts import HEARTBEAT_SECONDS, STUCK_SECONDS, LiveEvents, Parts
 
-_HEARTBEAT_SECONDS = 15.0
-_STUCK_SECONDS = 30.0
 _MOST = 16
 
 _HEADERS = [
@@ -25,14 +23,6 @@ _HEADERS = [
     # A proxy that collects what comes before it passes it on would make live events late.
     (b"x-accel-buffering", b"no"),
 ]
-
-
-class LiveEvents(Protocol):
-    """A subscription to live events, as the engine's bus gives it; ``dropped`` counts what its ring lost."""
-
-    dropped: int
-
-    def __aiter__(self) -> AsyncIterator[LiveEvent]: ...
 
 
 Subscribe = Callable[[], AbstractContextManager[LiveEvents]]
@@ -46,8 +36,8 @@ class LiveStreams:
         subscribe: Subscribe,
         on_dropped: Callable[[int], None] = lambda _count: None,
         *,
-        heartbeat: float = _HEARTBEAT_SECONDS,
-        stuck: float = _STUCK_SECONDS,
+        heartbeat: float = HEARTBEAT_SECONDS,
+        stuck: float = STUCK_SECONDS,
     ) -> None:
         self._subscribe = subscribe
         self._on_dropped = on_dropped
@@ -81,30 +71,14 @@ class LiveStreams:
 
     async def _stream(self, send: Send) -> None:
         with self._subscribe() as events:
-            following = events.__aiter__()
-            told = 0
-            part = HEARTBEAT
-            while True:
+            parts = Parts(events, self._on_dropped, heartbeat=self._heartbeat)
+            part: bytes | None = HEARTBEAT
+            while part is not None:
                 with anyio.move_on_after(self._stuck) as sending:
                     await send({"type": "http.response.body", "body": part, "more_body": True})
                 if sending.cancelled_caught:
                     return
-                if lost := events.dropped - told:
-                    self._on_dropped(lost)
-                    part, told = dropped(lost), events.dropped
-                elif (next_part := await self._next(following)) is None:
-                    return
-                else:
-                    part = next_part
-
-    async def _next(self, events: AsyncIterator[LiveEvent]) -> bytes | None:
-        """Return what to send next, None at the end: an event, or a heartbeat if none came for so long."""
-        with anyio.move_on_after(self._heartbeat):
-            try:
-                return encode(await anext(events))
-            except StopAsyncIteration:
-                return None
-        return HEARTBEAT
+                part = await parts.next()
 
 
 async def _until_gone(receive: Receive, scope: anyio.CancelScope) -> None:

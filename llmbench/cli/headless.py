@@ -13,6 +13,7 @@ import anyio
 
 from llmbench import __version__
 from llmbench.actors.due import ModelClock, due_at, stalest_first
+from llmbench.actors.figures import About
 from llmbench.actors.leasing import Sharing
 from llmbench.actors.plans import Batch, Plan, Rotation
 from llmbench.actors.supervisor import Buffer, Supervisor
@@ -30,6 +31,7 @@ from llmbench.cli.engine import (
     working_lanes,
 )
 from llmbench.cli.exits import CommandError, ExitCode
+from llmbench.cli.local_side import local_side
 from llmbench.cli.remembered import Catalogue, Outdated
 from llmbench.cli.selection import Runs, Selection
 from llmbench.cli.spooled import desk_of, left_over, open_spool
@@ -88,19 +90,24 @@ async def _measure(
             raise CommandError("\n".join(selection.left_out) or _how_to_fill(config).format(providers=", ".join(names)))
         await warm_up(working)
         plan = _plan(config, runs, past, options)
+        refresh = _refresher(selection, plan, worklist=config.store.kind == "http")
+        runner = runner_of(config, env)
         supervisor = Supervisor(
             lanes,
             plan,
             store,
-            runner_of(config, env),
+            runner,
             grace_seconds=config.schedule.grace_seconds,
-            refresh=_refresher(selection, plan, worklist=config.store.kind == "http"),
+            refresh=refresh,
             sharing=sharing,
             buffer=Buffer(
                 spool=spool, store_open=reached, patience=DELIVERY_PATIENCE_SECONDS if options.once else None
             ),
         )
         supervisor.accompany(desk_of(config, spool, supervisor))
+        about = About(runner.id, store.description)
+        for companion in local_side(config, spool, store, supervisor, plan=plan, refresh=refresh, about=about):
+            supervisor.accompany(companion)
         if config.server.listen is not None:
             from llmbench.cli.http_side import http_side  # which takes a while, and most engines have none
 
@@ -166,7 +173,13 @@ def _refresher(selection: Selection, plan: Plan, *, worklist: bool) -> Refresh |
         return None
     over: tuple[type[StoreError], ...] = (Outdated, StoreUnusable) if worklist else ()
 
+    turn = anyio.Lock()
+
     async def refresh() -> None:
+        async with turn:  # what was read first must not be taken over last
+            await read()
+
+    async def read() -> None:
         try:
             plan.replace_models(await selection.read())
         except over as error:

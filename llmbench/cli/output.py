@@ -60,6 +60,13 @@ def note(text: str) -> None:
         sys.stderr.flush()
 
 
+def status(text: str) -> None:
+    """Show this to the person at the terminal in the place of the last one; nothing takes the line back."""
+    if _is_open(sys.stderr):
+        sys.stderr.write(f"\r\x1b[2K{text}" if sys.stderr.isatty() else f"{text}\n" if text else "")
+        sys.stderr.flush()
+
+
 def _is_open(stream: TextIO | None) -> bool:
     """Python has None for a stream that was closed before the program began (``>&-``)."""
     return stream is not None

@@ -41,7 +41,7 @@ def make_server(
     ``listen`` counts more than the configuration. Raises CommandError if no key is let in.
     """
     address = listen or config.server.listen or DEFAULT_LISTEN
-    live = LiveStreams(bus.subscribe, metrics.dropped) if bus is not None else None
+    live = LiveStreams(bus.watch, metrics.dropped) if bus is not None else None
     bridge = Bridge(
         store=store,
         taker=taker_for(config, measuring=bus is not None),

@@ -14,7 +14,8 @@ import msgspec
 from anyio.abc import ByteStream
 from anyio.streams.buffered import BufferedByteReceiveStream
 
-from llmbench.actors.spool_requests import SOCKET, Answer, Line, Request, address, answered
+from llmbench.actors.local_socket import address
+from llmbench.actors.spool_requests import SOCKET, Answer, Line, Request, answered
 from llmbench.cli import output
 from llmbench.cli.exits import CommandError, ExitCode
 from llmbench.config import Config
@@ -52,6 +53,15 @@ async def asking(config: Config) -> AsyncIterator[Ask]:
     _check_place(folder)
     async with AsyncExitStack() as stack:
         yield await _way(stack, folder, limits(config))
+
+
+async def ask_engine(folder: Path, request: Request) -> Answer:
+    """Put a request to the engine that has the spool in this folder. Raises CommandError, also if there is none."""
+    stream = await _connected(folder)
+    if stream is None:
+        raise CommandError(f"no engine answers for the spool in '{folder}'", ExitCode.UNREACHABLE)
+    async with stream:
+        return await _Desk(stream).ask(request)
 
 
 def _check_place(folder: Path) -> None:
@@ -95,7 +105,7 @@ async def _way(stack: AsyncExitStack, folder: Path, limits: Limits) -> Ask:
 
 async def _connected(folder: Path) -> ByteStream | None:
     try:
-        with address(folder) as place, anyio.fail_after(_SECONDS):
+        with address(folder, SOCKET) as place, anyio.fail_after(_SECONDS):
             return await anyio.connect_unix(place)
     except OSError:  # nobody is there, or nobody answers, which is told by who has the lock
         return None

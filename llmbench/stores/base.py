@@ -18,6 +18,7 @@ import msgspec
 from llmbench.lifecycle import DiscoveryRun, Listing, R, Record
 from llmbench.messages import Envelope, Failure, Model, Outcome
 from llmbench.stores.leases import Leases
+from llmbench.stores.trends import Trend, TrendQuery
 
 
 class StoreError(Exception):
@@ -347,6 +348,10 @@ class Store(Protocol):
 
         ``provider`` and ``model`` are as in `OutcomeQuery`.
         """
+        ...
+
+    async def trends(self, query: TrendQuery) -> list[Trend]:
+        """Return how the runs since then went over time; by provider, then model. Names are spelled as some run has."""
         ...
 
     def leases(self, runner: str, term: float) -> Leases:

@@ -49,6 +49,7 @@ from llmbench.stores.http_delivery import Delivery, Room, prepared
 from llmbench.stores.http_worklist import Catalogue, ListedModels, Worklists
 from llmbench.stores.leases import Leases, Unshared
 from llmbench.stores.records import entries_of, run_of, storable
+from llmbench.stores.trends import Trend, TrendQuery
 
 __all__ = ["HTTPStore", "HttpSettings", "Limits"]
 
@@ -197,6 +198,9 @@ class HTTPStore:
         self, *, since: datetime | None = None, provider: str | None = None, model: str | None = None
     ) -> list[ModelSummary]:
         self._no_answer("how models did")
+
+    async def trends(self, query: TrendQuery) -> list[Trend]:
+        self._no_answer("how figures went over time")
 
     def leases(self, runner: str, term: float) -> Leases:
         """Return leases that grant everything: a bridge knows of no other runner."""

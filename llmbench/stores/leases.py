@@ -26,10 +26,14 @@ class LeaseKey(msgspec.Struct, frozen=True):
 
 
 class Claim(msgspec.Struct, frozen=True, kw_only=True):
-    """A wish to make one run, whose outcome will have this id."""
+    """A wish to make one run, whose outcome will have this id.
+
+    ``asked``: a person wants it now; neither a success nor a failure of late keeps it back, only another's lease does.
+    """
 
     key: LeaseKey
     outcome_id: str
+    asked: bool = False
 
 
 class Granted(msgspec.Struct, frozen=True, kw_only=True):

@@ -29,6 +29,7 @@ from llmbench.stores import (
     mongo_questions,
     mongo_schema,
     mongo_transfer,
+    mongo_trends,
 )
 from llmbench.stores.apart import Apart, in_a_thread
 from llmbench.stores.base import (
@@ -53,6 +54,7 @@ from llmbench.stores.mongo_leases import MongoLeases
 from llmbench.stores.mongo_schema import IndexState
 from llmbench.stores.mongo_slices import Landed, size_of, slices
 from llmbench.stores.pace import Pace
+from llmbench.stores.trends import Trend, TrendQuery
 
 logger = logging.getLogger(__name__)
 _index_logger = logging.getLogger(f"{__name__}.indexes")
@@ -335,6 +337,11 @@ class MongoStore:
         query = OutcomeQuery(since=since, provider=provider, model=model)
         with store_errors(self._address):
             return await mongo_figures.summary(database, self._limits, query)
+
+    async def trends(self, query: TrendQuery) -> list[Trend]:
+        database = self._database()
+        with store_errors(self._address):
+            return await mongo_trends.trends(database, self._limits, query)
 
     def leases(self, runner: str, term: float) -> Leases:
         return MongoLeases(self._database, self._address, self._limits, runner, term)

@@ -97,8 +97,8 @@ def _take_successes(models: Models, row: Mapping[str, Any]) -> Runs:
 
 
 def _take_figures(runs: Runs, row: Mapping[str, Any]) -> None:
-    runs.speeds += _numbers(row["speeds"])
-    runs.first_tokens += _numbers(row["first"])
+    runs.speeds += numbers(row["speeds"])
+    runs.first_tokens += numbers(row["first"])
 
 
 async def _take_failures(
@@ -119,7 +119,7 @@ def _runs(models: Models, last: Last) -> Runs:
     return models.setdefault(folded(last.provider, last.model_name), Runs())
 
 
-def _numbers(values: Iterable[Any]) -> list[float]:
+def numbers(values: Iterable[Any]) -> list[float]:
     """Return what is a number; documents of other writers may hold anything."""
     found = (value if type(value) is float else plain(value) for value in values)
     return [float(value) for value in found if type(value) in (float, int) and math.isfinite(value)]

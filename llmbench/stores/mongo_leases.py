@@ -98,12 +98,12 @@ class MongoLeases:
         with store_errors(self._address), pymongo.timeout(self._limits.put):
             found = await self._ask(database, claim, fresh)
             if found.get("holder") != self._holder:
-                return _withheld(claim.key, found, fresh)
+                return _withheld(claim, found, fresh)
             left = await _stored(database, found.get("left") or [])
-            if left is not None and found["now"] - left["at"] < fresh:
+            if left is not None and found["now"] - left["at"] < fresh and not claim.asked:
                 await self._leave_fresh(database, claim.key, found, left)
                 found |= {"holder": None, "runner": left["runner"], "succeeded_at": left["at"]}
-                return _withheld(claim.key, found, fresh)
+                return _withheld(claim, found, fresh)
         runs_left: list[Document] = found.get("left") or [{}]
         return Granted(
             key=claim.key,
@@ -117,7 +117,7 @@ class MongoLeases:
         ask = partial(
             database[LEASES].find_one_and_update,
             {"_id": _id(claim.key)},
-            self._take_if_free(claim.outcome_id, fresh),
+            self._take_if_free(claim, fresh),
             projection={**_ANSWER, "now": _NOW},
             upsert=True,
             return_document=ReturnDocument.AFTER,
@@ -138,7 +138,8 @@ class MongoLeases:
         if not asking.cancelled():
             asking.exception()  # or asyncio would complain that nobody was there to hear of it
 
-    def _take_if_free(self, outcome: str, fresh: timedelta) -> list[Document]:
+    def _take_if_free(self, claim: Claim, fresh: timedelta) -> list[Document]:
+        outcome = claim.outcome_id
         ours: Document = {
             "token": {"$add": [{"$ifNull": ["$token", 0]}, 1]},
             "runner": {"$literal": self.runner},
@@ -149,9 +150,9 @@ class MongoLeases:
             "left": {"$cond": [_let_run_out(outcome), _with_one_more_left(), "$left"]},
         }
         taken = {name: {"$cond": ["$_free", value, f"${name}"]} for name, value in ours.items()}
-        return [{"$set": {"_free": self._is_free(fresh)}}, {"$set": taken}, {"$unset": "_free"}]
+        return [{"$set": {"_free": self._is_free(claim, fresh)}}, {"$set": taken}, {"$unset": "_free"}]
 
-    def _is_free(self, fresh: timedelta) -> Document:
+    def _is_free(self, claim: Claim, fresh: timedelta) -> Document:
         """A date that is missing is less than any other."""
         nobodys = {
             "$or": [
@@ -160,6 +161,8 @@ class MongoLeases:
                 {"$lte": ["$expires_at", _NOW]},
             ]
         }
+        if claim.asked:
+            return nobodys
         fresh_since = {"$subtract": [_NOW, _milliseconds(fresh.total_seconds())]}
         return {"$and": [nobodys, {"$lte": ["$succeeded_at", fresh_since]}, {"$lte": ["$not_before", _NOW]}]}
 
@@ -262,7 +265,7 @@ async def _stored(database: Database, left: Sequence[Document]) -> Document | No
     return max((run for run in left if run["outcome"] in found), key=lambda run: run["at"], default=None)
 
 
-def _withheld(key: LeaseKey, found: Document, fresh: timedelta) -> Withheld:
+def _withheld(claim: Claim, found: Document, fresh: timedelta) -> Withheld:
     """Say why there is no lease, by the last of the reasons to end."""
     now: datetime = found["now"]
     ends: dict[Reason, datetime] = {
@@ -270,9 +273,9 @@ def _withheld(key: LeaseKey, found: Document, fresh: timedelta) -> Withheld:
         "resting": found.get("not_before", _LONG_AGO),
         "held": found["expires_at"] if found.get("holder") else _LONG_AGO,
     }
-    reason = max(ends, key=lambda name: ends[name])
+    reason: Reason = "held" if claim.asked else max(ends, key=lambda name: ends[name])
     seconds = max(0.0, (ends[reason] - now).total_seconds())
-    return Withheld(key=key, reason=reason, runner=found["runner"], seconds=seconds)
+    return Withheld(key=claim.key, reason=reason, runner=found["runner"], seconds=seconds)
 
 
 def _given_back(one: Ended) -> list[Document]:

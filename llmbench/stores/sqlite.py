@@ -18,7 +18,14 @@ import anyio.to_thread
 
 from llmbench.lifecycle import Listing, R, Record
 from llmbench.messages import Envelope, Model, Outcome
-from llmbench.stores import sqlite_catalog, sqlite_lifecycle, sqlite_outcomes, sqlite_questions, sqlite_transfer
+from llmbench.stores import (
+    sqlite_catalog,
+    sqlite_lifecycle,
+    sqlite_outcomes,
+    sqlite_questions,
+    sqlite_transfer,
+    sqlite_trends,
+)
 from llmbench.stores.base import (
     ErrorGroup,
     ErrorQuery,
@@ -36,6 +43,7 @@ from llmbench.stores.base import (
 )
 from llmbench.stores.leases import Leases, Unshared
 from llmbench.stores.sqlite_schema import checkpoint_from_now_on, connect, identity, leave, store_errors
+from llmbench.stores.trends import Trend, TrendQuery
 
 T = TypeVar("T")
 
@@ -157,6 +165,9 @@ class SQLiteStore:
         self, *, since: datetime | None = None, provider: str | None = None, model: str | None = None
     ) -> list[ModelSummary]:
         return await self._call(lambda connection: sqlite_questions.summary(connection, since, provider, model))
+
+    async def trends(self, query: TrendQuery) -> list[Trend]:
+        return await self._call(lambda connection: sqlite_trends.trends(connection, query))
 
     def leases(self, runner: str, term: float) -> Leases:
         """Return leases that grant everything: the file is one engine's own."""

@@ -18,9 +18,10 @@ import pytest
 from anyio.abc import UNIXSocketStream
 from anyio.streams.buffered import BufferedByteReceiveStream
 
-from llmbench.actors import spool_desk
+from llmbench.actors import local_socket
+from llmbench.actors.local_socket import address
 from llmbench.actors.spool_desk import SpoolDesk
-from llmbench.actors.spool_requests import LONGEST_REQUEST, SOCKET, Line, address
+from llmbench.actors.spool_requests import LONGEST_REQUEST, SOCKET, Line
 from llmbench.actors.supervision import ActorDown
 from llmbench.messages import StoreState
 from llmbench.stores.spool import Spool
@@ -55,7 +56,7 @@ async def asked(folder: Path, *requests: bytes) -> list[Line]:
 
 
 async def _connected(folder: Path) -> UNIXSocketStream:
-    near = address(folder)
+    near = address(folder, SOCKET)
     place = await anyio.to_thread.run_sync(near.__enter__)
     try:
         return await anyio.connect_unix(place)
@@ -183,8 +184,8 @@ class TestRefusals:
 
     async def test_silent_and_gone(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Who asks nothing, does not take the answer or goes away in the middle is cut off without any ado."""
-        monkeypatch.setattr(spool_desk, "_IDLE_SECONDS", 0.05)
-        monkeypatch.setattr(spool_desk, "_SEND_SECONDS", 0.05)
+        monkeypatch.setattr(local_socket, "_IDLE_SECONDS", 0.05)
+        monkeypatch.setattr(local_socket, "_SEND_SECONDS", 0.05)
         async with desk(tmp_path) as spool:
             await filled(spool, 100)
             with socket.socket(socket.AF_UNIX) as lazy, socket.socket(socket.AF_UNIX) as gone:
@@ -225,5 +226,5 @@ class TestPlace:
     def test_no_way_around_a_long_path(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Where the system offers none, that is said."""
         monkeypatch.setattr(Path, "is_dir", lambda _: False)
-        with pytest.raises(OSError, match="too long"), address(tmp_path / ("x" * 120)):
+        with pytest.raises(OSError, match="too long"), address(tmp_path / ("x" * 120), SOCKET):
             pass

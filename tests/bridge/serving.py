@@ -139,7 +139,7 @@ async def running(store: Store, folder: Path, *, own_live: bool = True, **more: 
     shared = {"shared": "shared-key-of-earlier-runners"}
     table = {name: more.pop(name) for name in list(more) if name in ServerTable.__struct_fields__}
     bus, metrics = Bus(), Metrics()
-    live = LiveStreams(bus.subscribe, metrics.dropped, **more.pop("streams", {})) if own_live else None
+    live = LiveStreams(bus.watch, metrics.dropped, **more.pop("streams", {})) if own_live else None
     taker = StoreTaker(
         store, answer_seconds=more.pop("answer_seconds", 25.0), redactor=more.pop("redactor", Redactor(()))
     )

@@ -16,6 +16,7 @@ from tests.stores.contract_models import ModelsContract
 from tests.stores.contract_outcomes import PutContract, RollupContract
 from tests.stores.contract_questions import HistoryContract, OutcomesContract
 from tests.stores.contract_transfer import TransferContract
+from tests.stores.contract_trends import TrendsContract
 
 Backing = Callable[[], Store]
 """Makes one more store, not opened yet, on the same place as the others that it made."""
@@ -28,6 +29,7 @@ class StoreContract(
     HistoryContract,
     ErrorsContract,
     FiguresContract,
+    TrendsContract,
     CountedContract,
     ModelsContract,
     TransferContract,

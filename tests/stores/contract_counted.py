@@ -11,6 +11,7 @@ import pytest
 from llmbench.messages import Failure, Outcome, Sample
 from llmbench.stores.base import ErrorQuery, OutcomeQuery, Store
 from llmbench.stores.counted import UNDATED
+from llmbench.stores.trends import TrendQuery
 from tests.stores.documents import envelopes, failure, moment, sample
 
 NAMED: dict[str, Any] = {"provider": "openai", "model_name": "o3"}
@@ -30,6 +31,8 @@ async def _counts(store: Store, since: datetime | None) -> list[tuple[int, int]]
     groups = await store.error_groups(ErrorQuery(since=since))
     by_model = await store.error_groups(ErrorQuery(by="model", since=since, provider="openai"))
     tallies, summaries = await store.tallies(since=since), await store.summary(since=since)
+    trends = await store.trends(TrendQuery(since=since or UNDATED, width=timedelta(days=36500)))
+    points = [point for trend in trends for point in trend.points]
     failures = sum(one.count for one in groups)
     assert failures == sum(one.count for one in by_model)
     return [
@@ -39,6 +42,7 @@ async def _counts(store: Store, since: datetime | None) -> list[tuple[int, int]]
         ),
         (sum(one.successes for one in tallies), sum(one.failures for one in tallies)),
         (sum(one.successes for one in summaries), failures),
+        (sum(one.successes for one in points), sum(one.failures for one in points)),
     ]
 
 
@@ -61,7 +65,7 @@ class CountedContract:
         """It is in no answer, however far the window reaches, and only comes by where everything is copied."""
         await store.put(envelopes(*(make(**NAMED) for make in MAKERS), *(make(**{**NAMED, **odd}) for make in MAKERS)))
 
-        assert await _counts(store, since) == [(1, 1)] * 4
+        assert await _counts(store, since) == [(1, 1)] * 5
         assert await store.outcomes(OutcomeQuery(model="")) == []
         assert await store.counts() == {"samples": 2, "probes": 0, "failures": 2}
         [past] = await store.history()
@@ -78,7 +82,7 @@ class CountedContract:
         """Two machines never have quite the same time: a minute ahead counts."""
         await store.put(envelopes(*(make(**NAMED, run_ts=_ahead(minutes=1)) for make in MAKERS)))
 
-        assert await _counts(store, _ahead(hours=-1)) == [(1, 1)] * 4
+        assert await _counts(store, _ahead(hours=-1)) == [(1, 1)] * 5
 
     async def test_a_success_in_the_future_keeps_no_model_from_being_measured(self, store: Store) -> None:
         """The schedule goes by what is known of the past, whatever a runner with a wrong clock wrote."""

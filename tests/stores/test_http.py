@@ -6,6 +6,7 @@ import gzip
 import json
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from datetime import timedelta
 from typing import Any
 
 import anyio
@@ -27,6 +28,7 @@ from llmbench.stores.base import (
 )
 from llmbench.stores.http import HttpSettings, HTTPStore
 from llmbench.stores.leases import Claim, Granted, LeaseKey
+from llmbench.stores.trends import TrendQuery
 from tests.stores.bridge import KEY, QUICK, TOKEN, Answer, FakeBridge, fake_bridge
 from tests.stores.documents import NOON, envelope, envelopes, failure, model, moment, sample
 
@@ -375,6 +377,7 @@ QUESTIONS: dict[str, Callable[[Store], Awaitable[object]]] = {
     "error_groups": lambda store: store.error_groups(ErrorQuery()),
     "tallies": lambda store: store.tallies(),
     "summary": lambda store: store.summary(),
+    "trends": lambda store: store.trends(TrendQuery(since=NOON, width=timedelta(hours=1))),
 }
 COMMANDS: dict[str, Callable[[Store], Awaitable[object]]] = {
     "add_model": lambda store: store.add_model(model()),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from pymongo.database import Database
 from llmbench.stores.base import ErrorQuery
 from llmbench.stores.mongo import MongoStore
 from llmbench.stores.mongo_client import Address
+from llmbench.stores.trends import TrendQuery
 from tests.stores.documents import envelopes, failure, moment, sample
 
 Question = Callable[[MongoStore], Awaitable[object]]
@@ -53,6 +55,7 @@ async def _work(mongo: MongoStore, raw: Database[dict[str, Any]], ask: Question)
     [
         (lambda store: store.summary(since=SINCE), 0),
         (lambda store: store.tallies(since=SINCE), 0),
+        (lambda store: store.trends(TrendQuery(since=SINCE, width=timedelta(minutes=1))), 0),
         (lambda store: store.error_groups(ErrorQuery(by="kind", since=SINCE)), 1),
         (lambda store: store.error_groups(ErrorQuery(by="provider", since=SINCE)), 1),
         (lambda store: store.error_groups(ErrorQuery(by="model", since=SINCE)), 1),

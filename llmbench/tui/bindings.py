@@ -1,0 +1,140 @@
+"""Every command of the dashboard, once: keys, footer, help and command palette are made of this list. Pure data.
+
+A command's id never changes: a user's configuration names it. Keys are named as Textual names them; several are
+separated by commas.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+import msgspec
+
+PANES: Final = ("overview", "live", "models", "errors", "trends", "storage", "log")
+"""The screens, in the order of their digits."""
+
+_OF_MODELS: Final = ("live", "models")
+_OF_LANES: Final = ("overview", *_OF_MODELS)
+_OF_STORE: Final = ("models", "errors", "trends", "storage")
+
+
+class Command(msgspec.Struct, frozen=True, kw_only=True):
+    """``label`` is one word, ``tip`` a sentence. ``on`` are the screens that have it; ``footer``: it is shown there.
+
+    ``engine``: it asks something of the engine. ``table``: it is about the table, and works where that has the focus.
+    """
+
+    id: str
+    key: str
+    label: str
+    tip: str
+    on: tuple[str, ...] = PANES
+    footer: bool = False
+    engine: bool = False
+    table: bool = False
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        return tuple(key.strip() for key in self.key.split(","))
+
+
+def _screen(number: int, name: str, tip: str) -> Command:
+    return Command(id=name, key=str(number), label=name.capitalize(), tip=tip)
+
+
+COMMANDS: Final = (
+    _screen(1, "overview", "Show a row for each provider, the worst first."),
+    _screen(2, "live", "Show what streams now."),
+    _screen(3, "models", "Show the catalogue."),
+    _screen(4, "errors", "Show failures, grouped."),
+    _screen(5, "trends", "Show how figures went over time."),
+    _screen(6, "storage", "Show the spool, the store and the quarantine."),
+    _screen(7, "log", "Show what happened, line by line."),
+    Command(id="up", key="up,k", label="Up", tip="Choose the row above.", table=True),
+    Command(id="down", key="down,j", label="Down", tip="Choose the row below.", table=True),
+    Command(id="left", key="left", label="Left", tip="Choose the cell to the left.", table=True),
+    Command(id="right", key="right", label="Right", tip="Choose the cell to the right.", table=True),
+    Command(id="page_up", key="pageup", label="Back", tip="Go back by a page.", table=True),
+    Command(id="page_down", key="pagedown", label="On", tip="Go on by a page.", table=True),
+    Command(id="first", key="home,g", label="First", tip="Go to the first row, and stay there.", table=True),
+    Command(id="last", key="end,G", label="Last", tip="Go to the last row.", table=True),
+    Command(id="sort", key="s", label="Sort", tip="Sort by the next column; after the last, as it was.", table=True),
+    Command(id="reverse", key="S", label="Reverse", tip="Sort the other way round.", table=True),
+    Command(id="copy", key="c", label="Copy", tip="Copy the chosen cell, in full, to the clipboard.", table=True),
+    Command(id="open", key="enter", label="Open", tip="Show more about the chosen row.", footer=True),
+    Command(id="filter", key="slash", label="Filter", tip="Show only rows that hold a text.", footer=True),
+    Command(id="show", key="f", label="Show", tip="Show all, or only some.", on=("models", "log"), footer=True),
+    Command(id="measure", key="t", label="Figure", tip="Plot another figure.", on=("trends",), footer=True),
+    Command(id="window", key="w", label="Window", tip="Look further back, or less far.", on=("trends",), footer=True),
+    Command(id="retry", key="r", label="Retry", tip="Deliver an outcome again.", on=("storage",), footer=True),
+    Command(id="reload", key="ctrl+r", label="Reload", tip="Ask the store again now.", on=_OF_STORE),
+    Command(
+        id="run_now", key="r", label="Run", tip="Have it measured now.", on=_OF_LANES, footer=True, engine=True
+    ),
+    Command(
+        id="pause_lane",
+        key="P",
+        label="Hold",
+        tip="Start nothing new in this lane, or go on with it.",
+        on=_OF_LANES,
+        footer=True,
+        engine=True,
+    ),
+    Command(
+        id="disable",
+        key="x",
+        label="Disable",
+        tip="Measure this model no more; a reason is asked for.",
+        on=_OF_MODELS,
+        footer=True,
+        engine=True,
+    ),
+    Command(
+        id="enable", key="E", label="Enable", tip="Measure this model again.", on=_OF_MODELS, footer=True, engine=True
+    ),
+    Command(id="pause", key="p", label="Pause", tip="Hold the view still; measuring goes on.", footer=True),
+    Command(id="export", key="e", label="Export", tip="Save this view as CSV and SVG in the current folder."),
+    Command(id="help", key="question_mark,f1", label="Help", tip="Show the keys of what is focused.", footer=True),
+    Command(id="back", key="escape", label="Back", tip="Close, or clear the filter."),
+    Command(id="palette", key="ctrl+p", label="Commands", tip="Find a command by its name."),
+    Command(id="quit", key="q", label="Quit", tip="Leave this view; an engine of its own goes on.", footer=True),
+    Command(id="leave", key="ctrl+c", label="Leave", tip="Leave this view from anywhere."),
+)
+
+BY_ID: Final[Mapping[str, Command]] = {command.id: command for command in COMMANDS}
+_LONG: Final = {
+    "/": "slash",
+    "?": "question_mark",
+    "return": "enter",
+    "esc": "escape",
+    "ctrl+m": "enter",
+    "ctrl+i": "tab",
+    " ": "space",
+}
+"""Other ways of writing a key. What a terminal can't tell apart is the same key."""
+
+
+def commands_of(pane: str) -> Iterator[Command]:
+    """Yield the commands that a screen has."""
+    return (command for command in COMMANDS if pane in command.on)
+
+
+def conflicts(keys: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
+    """Yield (id, key, the other's id) for each remapped command that would share a key with another on some screen."""
+    for command in COMMANDS:
+        for other in COMMANDS:
+            shared = set(_keys(command, keys)) & set(_keys(other, keys))
+            is_first = command.id in keys and (other.id not in keys or command.id < other.id)
+            if shared and is_first and command.id != other.id and set(command.on) & set(other.on):
+                yield command.id, sorted(shared)[0], other.id
+
+
+def _keys(command: Command, keys: Mapping[str, str]) -> list[str]:
+    given = keys.get(command.id)
+    return [named(key) for key in (command.keys if given is None else given.split(","))]
+
+
+def named(key: str) -> str:
+    """Return a key's name as it is compared: ``/`` is ``slash``."""
+    return _LONG.get(key.strip() or key, key.strip())

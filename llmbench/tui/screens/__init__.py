@@ -1,0 +1,1 @@
+"""The screens, one for each digit, and what lies over them."""

@@ -1,0 +1,219 @@
+"""What every screen of the dashboard has: a title, the banner, notices, a table, a filter, and its keys."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import Any, ClassVar
+
+from textual import events, on
+from textual.app import ComposeResult
+from textual.containers import Container
+from textual.widgets import Footer, Input
+
+from llmbench.tui.bindings import BY_ID, PANES, Command, commands_of
+from llmbench.tui.commands import bindings_of_pane, refusal
+from llmbench.tui.screens.asking import Asking
+from llmbench.tui.state import State
+from llmbench.tui.table import Cell, Table
+from llmbench.tui.views import frame
+from llmbench.tui.views.banner import banner
+from llmbench.tui.widgets.grid import Grid
+from llmbench.tui.widgets.lines import Lines
+
+_LONGEST_FILTER = 100
+
+
+class Pane(Asking):
+    """A screen: ``key`` is its name among `PANES`, ``sentence`` what it answers.
+
+    One that asks the store overrides `frame`, which is called ten times a second while it is shown, and calls `touch`
+    when something else than the state has changed.
+    """
+
+    key: ClassVar[str]
+    sentence: ClassVar[str]
+    has_detail: ClassVar[bool] = False
+    AUTO_FOCUS = "#main"
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        cls.BINDINGS = bindings_of_pane(cls.key)
+        super().__init_subclass__(**options)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.text_filter = ""
+        self._painted: tuple[int, datetime] | None = None
+        self._refusals: tuple[str | None, ...] = ()
+
+    # what screens override
+
+    def table(self, state: State, now: datetime) -> Table:
+        """Return what the main table shows."""
+        raise NotImplementedError
+
+    def body(self) -> ComposeResult:
+        """Yield what is between notices and footer; the main table is ``#main``."""
+        yield Grid(id="main")
+
+    def paint(self, state: State, now: datetime) -> None:
+        """Draw the rest of the body, after the main table."""
+
+    def notices(self, state: State, now: datetime) -> Iterator[Cell]:
+        """Yield lines to be shown over the table."""
+        yield from ()
+
+    def frame(self, now: datetime) -> None:
+        """Do what is due by now, such as asking the store."""
+
+    # how it is made
+
+    @property
+    def grid(self) -> Grid:
+        """The main table."""
+        return self.query_one("#main", Grid)
+
+    def compose(self) -> ComposeResult:
+        yield Lines(id="title")
+        yield Lines(id="banner")
+        yield Lines(id="notices")
+        with Container(id="body"):
+            yield from self.body()
+        yield Input(id="filter", placeholder="show only rows that hold …", max_length=_LONGEST_FILTER)
+        yield Footer(compact=True, show_command_palette=False)
+        yield Lines(id="small")
+
+    def on_mount(self) -> None:
+        self.query_one("#filter", Input).cursor_blink = False
+
+    # how it is drawn
+
+    def touch(self) -> None:
+        """Draw anew: something else than the state has changed."""
+        self._painted = None
+        self.dashboard.draw()
+
+    def show(self, state: State, now: datetime, still: tuple[State, datetime] | None) -> None:
+        """Draw what has changed. ``still``: the view was held then; title and banner are never."""
+        if not self.is_mounted or self._painted == (state.version, now.replace(microsecond=0)):
+            return
+        self._painted = state.version, now.replace(microsecond=0)
+        troubles = banner(state, now)
+        columns, rows = self.size
+        self._lines("#title", [frame.title(state, now, self.key, columns)])
+        self._lines("#banner", [(cell,) for cell in frame.shortened(troubles, rows)])
+        self._lines("#small", [(cell,) for cell in frame.too_small(columns, rows, troubles)])
+        self._show_body(*(still or (state, now)), held=still is not None)
+        self._offer(state)
+
+    def _show_body(self, state: State, now: datetime, *, held: bool) -> None:
+        table = self.table(state, now)
+        self.grid.show(table)
+        said = [frame.paused(now)] if held else []
+        if self.text_filter:
+            said.append(frame.filtering(self.text_filter, len(table.rows)))
+        if table.hidden:
+            said.append(Cell(f"▲ {table.hidden}", "warn"))
+        self._lines("#notices", [(cell,) for cell in (*said, *self.notices(state, now))])
+        self.paint(state, now)
+
+    def _lines(self, selector: str, lines: Sequence[Sequence[Cell]]) -> None:
+        self.query_one(selector, Lines).show(lines)
+
+    def on_resize(self, event: events.Resize) -> None:
+        self.set_class(frame.is_too_small(*event.size), "-small")
+        self.touch()
+
+    @on(events.ScreenResume)
+    def _resumed(self) -> None:
+        self.touch()
+
+    @on(Grid.Chosen)
+    def _chose(self) -> None:
+        self.touch()
+
+    @on(Grid.Opened)
+    def _opened(self) -> None:
+        self.action_open()
+
+    # which commands apply
+
+    def commands(self) -> Iterator[tuple[Command, str | None]]:
+        """Yield this screen's commands, each with the reason for which it can't be carried out now, if there is one."""
+        state = self.dashboard.state
+        subject = self.subject(state)
+        return ((command, refusal(command, state, subject)) for command in commands_of(self.key))
+
+    def _offer(self, state: State) -> None:
+        subject = self.subject(state)
+        refusals = tuple(refusal(command, state, subject) for command in commands_of(self.key))
+        if refusals != self._refusals:
+            self._refusals = refusals
+            self.refresh_bindings()
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        command = BY_ID.get(action)
+        if command is None or not command.engine or not self.is_mounted:
+            return True
+        state = self.dashboard.state
+        return None if refusal(command, state, self.subject(state)) else True
+
+    def on_key(self, event: events.Key) -> None:
+        """Say why a key does nothing."""
+        for command, why in self.commands():
+            if why is not None and event.key in self.dashboard.keys_of(command):
+                event.stop()
+                self.notify(f"{command.label}: {why}", severity="warning", markup=False)
+
+    # commands
+
+    def action_pane(self, key: str) -> None:
+        assert key in PANES
+        self.app.switch_mode(key)
+
+    def action_filter(self) -> None:
+        self.query_one("#filter", Input).display = True
+        self.query_one("#filter", Input).focus()
+
+    @on(Input.Changed, "#filter")
+    def _filter_changed(self, event: Input.Changed) -> None:
+        self.text_filter = event.value.strip()
+        self.touch()
+
+    @on(Input.Submitted, "#filter")
+    def _filter_done(self) -> None:
+        self.query_one("#filter", Input).display = False
+        self.grid.focus()
+
+    def action_back(self) -> None:
+        """Close what is open, or else clear the filter."""
+        field = self.query_one("#filter", Input)
+        if self.has_class("-detail"):
+            self._toggle_detail()
+        elif field.display or self.text_filter:
+            field.value = ""
+            field.display = False
+            self.grid.focus()
+
+    def action_open(self) -> None:
+        if self.has_detail:
+            self._toggle_detail()
+
+    def _toggle_detail(self) -> None:
+        self.toggle_class("-detail")
+        self.touch()
+
+    def action_pause(self) -> None:
+        self.dashboard.hold_view()
+
+    def action_export(self) -> None:
+        self.dashboard.export(self)
+
+    def action_help(self) -> None:
+        self.dashboard.show_help(self)
+
+    def action_palette(self) -> None:
+        self.app.action_command_palette()
+
+    async def action_quit(self) -> None:
+        await self.app.action_quit()

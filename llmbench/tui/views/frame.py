@@ -1,0 +1,82 @@
+"""What is around every screen: its title, the banner as far as there is room, and what is said if there is none."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Final
+
+from llmbench.tui import verdicts
+from llmbench.tui.bindings import BY_ID, PANES
+from llmbench.tui.numbers import clock_time
+from llmbench.tui.state import State
+from llmbench.tui.table import Cell
+from llmbench.tui.text import cut, safe, width
+
+LEAST_WIDTH: Final = 60
+LEAST_HEIGHT: Final = 15
+
+_SHORT: Final = 20
+_TALL: Final = 30
+
+
+def title(state: State, now: datetime, pane: str, columns: int) -> tuple[Cell, ...]:
+    """Return the line on top: the screens with their digits, the connection, the time."""
+    link = verdicts.link(state, now)
+    right = [Cell(link.text, link.tone), Cell(f" {clock_time(now, now)}", "muted")]
+    room = columns - sum(width(cell.text) for cell in right) - 1
+    left = next(
+        (names for names in (_names(pane, "  "), _names(pane, " "), _digits(pane)) if _width(names) <= room),
+        _digits(pane),
+    )
+    blanks = max(room - _width(left), 0) + 1
+    return (*left, Cell(" " * blanks), *right)
+
+
+def _width(line: list[Cell]) -> int:
+    return sum(width(cell.text) for cell in line)
+
+
+def _names(pane: str, gap: str) -> list[Cell]:
+    return [_tab(name, f"{number} {BY_ID[name].label}", pane, gap) for number, name in enumerate(PANES, 1)]
+
+
+def _digits(pane: str) -> list[Cell]:
+    return [
+        _tab(name, f"{number} {BY_ID[name].label}" if name == pane else str(number), pane, " ")
+        for number, name in enumerate(PANES, 1)
+    ]
+
+
+def _tab(name: str, text: str, pane: str, gap: str) -> Cell:
+    return Cell(f"[{text}]{gap}", "accent") if name == pane else Cell(f"{text}{gap}", "muted")
+
+
+def shortened(banner: tuple[Cell, ...], rows: int) -> tuple[Cell, ...]:
+    """Return of a banner what there is room for on a screen of so many rows; how much is left out is said."""
+    most = 2 if rows < _SHORT else 4 if rows < _TALL else 8
+    if len(banner) <= most:
+        return banner
+    left_out = len(banner) - most + 1
+    return (*banner[: most - 1], Cell(f"… and {left_out} more", banner[most - 1].tone))
+
+
+def is_too_small(columns: int, rows: int) -> bool:
+    return columns < LEAST_WIDTH or rows < LEAST_HEIGHT
+
+
+def too_small(columns: int, rows: int, banner: tuple[Cell, ...]) -> tuple[Cell, ...]:
+    """Return what is shown on a terminal that is too small for anything else: what it needs, and the worst news."""
+    need = f"terminal too small ({columns}×{rows}), need {LEAST_WIDTH}×{LEAST_HEIGHT}"
+    worst = banner[0] if banner else Cell("● nothing is known to be wrong", "good")
+    return (Cell(cut(need, columns), "warn"), Cell(cut(worst.text, columns), worst.tone))
+
+
+def filtering(text_filter: str, shown: int) -> Cell:
+    """Return the line that tells of a filter."""
+    rows = "1 row" if shown == 1 else f"{shown} rows"
+    return Cell(f"only what holds {safe(text_filter, 60)!r} is shown: {rows}; esc clears the filter", "accent")
+
+
+def paused(now: datetime) -> Cell:
+    """Return the line that tells of a view that was held still at ``now``."""
+    return Cell(f"‖ this view is as of {clock_time(now, now)}; measuring goes on; p lets the view go on", "accent")

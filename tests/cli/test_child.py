@@ -1,0 +1,139 @@
+"""An engine as a child of a viewer: found by its socket, ended gracefully, and clear about why it could not start."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import anyio
+import pytest
+
+from llmbench.actors.engine_requests import ENGINE_SOCKET, RunNow
+from llmbench.cli import child
+from llmbench.cli.child import LOG, Child, last_lines
+from llmbench.config import Config, load
+from llmbench.messages import EngineFigures, LaneState, RunFinished
+from llmbench.simulator import SpawnedSimulator
+from llmbench.tui.connection import SocketWay
+from llmbench.tui.feed import LiveFeed, Trouble
+from tests.actors.engine import unique
+from tests.e2e.program import KEYS, Place
+from tests.tui.engines import following
+
+
+@pytest.fixture
+def place(tmp_path: Path, simulator: SpawnedSimulator) -> Place:
+    return Place(tmp_path, simulator)
+
+
+def configure(place: Place, *models: str) -> Config:
+    """Configure one lane with these models, and a spool in the test's folder."""
+    place.configure(groq=models)
+    path = place.folder / "config.toml"
+    path.write_text(path.read_text() + '\n[spool]\nfolder = "spool"\n')
+    return load(place.folder / "config.toml", place.environment(KEYS))
+
+
+@asynccontextmanager
+async def started(place: Place, config: Config) -> AsyncIterator[Child]:
+    """Start an engine there, and have it ended in the end."""
+    engine = child.start(config, place.environment(KEYS))
+    try:
+        yield engine
+    finally:
+        if engine.code is None:
+            os.kill(engine.pid, signal.SIGKILL)
+            await engine.ended()
+
+
+async def test_an_engine_is_started_watched_and_ended(place: Place) -> None:
+    """It is said to start until it is heard; it tells its runs; it ends well, and its log is beside its spool."""
+    config = configure(place, unique())
+    folder = config.spool_folder
+    async with started(place, config) as engine:
+        feed = LiveFeed(SocketWay(folder / ENGINE_SOCKET), explain=engine.explain)
+        async with following(feed) as it:
+            await it.until(lambda items: any(isinstance(item, EngineFigures) for item in items))
+            assert (await feed.command(RunNow(provider="groq"))).error is None
+            items = await it.until(lambda items: any(isinstance(item, RunFinished) for item in items))
+        assert [change.status for change in it.changes if change.status != "connecting"] == ["live"]
+        assert any(str(engine.pid) in (change.reason or "") for change in it.changes)
+        assert any(isinstance(item, LaneState) and (item.lane, item.status) == ("groq", "ok") for item in items)
+        engine.terminate()
+        with anyio.fail_after(20):
+            assert await engine.ended() == 0
+    assert engine.log == folder / LOG
+    assert engine.log.stat().st_mode & 0o777 == 0o600
+    assert engine.last_lines()[-1].startswith("ended: ")
+
+
+async def test_an_engine_that_can_not_start_says_why(place: Place) -> None:
+    """Its exit code and its last words are told, and stay to be read."""
+    async with started(place, configure(place)) as engine:
+        with anyio.fail_after(20):
+            assert await engine.ended() == 2
+    trouble = engine.explain("nobody is there", heard_before=False)
+    assert trouble.status == "lost"
+    assert trouble.reason.startswith("the engine that this window started ended with exit code 2: ")
+    assert engine.last_lines()[0].startswith(
+        "llmbench: there is nothing to measure: the catalogue has no enabled model"
+    )
+
+
+async def test_an_engine_that_is_killed(place: Place) -> None:
+    """Who watches it learns that it ended, with the exit code that a shell would give it."""
+    config = configure(place, unique())
+    async with started(place, config) as engine:
+        feed = LiveFeed(SocketWay(config.spool_folder / ENGINE_SOCKET), explain=engine.explain)
+        async with following(feed) as it:
+            await it.until_live()
+            os.kill(engine.pid, signal.SIGKILL)
+            told = "the engine that this window started ended with exit code 137"
+            await it.until(lambda _: any((change.reason or "").startswith(told) for change in it.changes))
+
+
+def test_what_an_engine_goes_through_does_not_end_with_the_window(place: Place) -> None:
+    """It has a session of its own: neither a terminal's Ctrl-C nor its end is sent to it."""
+    engine = child.start(configure(place, unique()), place.environment(KEYS))
+    try:
+        assert os.getsid(engine.pid) == engine.pid
+    finally:
+        os.kill(engine.pid, signal.SIGKILL)
+        anyio.run(engine.ended)
+
+
+def test_the_log_of_the_engine_before_is_kept(place: Place) -> None:
+    """One log is kept beside the new one."""
+    config = configure(place)
+    folder = config.spool_folder
+    folder.mkdir(parents=True, mode=0o700)
+    (folder / LOG).write_text("earlier\n")
+    engine = child.start(config, place.environment(KEYS))
+    anyio.run(engine.ended)
+    assert (folder / f"{LOG}.1").read_text() == "earlier\n"
+    assert "earlier" not in engine.last_lines()
+
+
+def test_what_a_log_says_is_safe_to_show(tmp_path: Path) -> None:
+    """Messages of its lines, and lines that are none as they are; foreign escapes are visible; only the end."""
+    log = tmp_path / LOG
+    log.write_text(
+        "first\n" * 100
+        + '{"level":"error","message":"no \\u001b[31mroute"}\n\nllmbench: \x1b[2Jgone\n{"event":"run","model":"m"}\n'
+    )
+    assert last_lines(log)[-2:] == [r"no \x1b[31mroute", r"llmbench: \x1b[2Jgone"]
+    assert len(last_lines(log)) <= 9
+    assert last_lines(tmp_path / "none") == []
+
+
+def test_an_engine_that_was_heard_is_lost_for_the_reason_of_the_connection(place: Place) -> None:
+    engine = child.start(configure(place, unique()), place.environment(KEYS))
+    try:
+        assert engine.explain("nothing was heard", heard_before=True) == Trouble("lost", "nothing was heard")
+        assert engine.explain("nobody is there", heard_before=False).status == "connecting"
+    finally:
+        os.kill(engine.pid, signal.SIGKILL)
+        anyio.run(engine.ended)
