@@ -121,8 +121,8 @@ class TestAttached:
         config.write_text(config.read_text() + '\n[server]\nlisten = "127.0.0.1:0"\n')
         key = place.run("keys", "new", "viewer", "--scope", "read").out.split()[-1]
         with place.started("--headless") as process:
-            told = next(line for line in output(process) if "127.0.0.1:" in line)
-            url = f"http://127.0.0.1:{re.search(r'127.0.0.1:(\d+)', told)[1]}"  # type: ignore[index]
+            found = next(found for line in output(process) if (found := re.search(r"127\.0\.0\.1:\d+", line)))
+            url = f"http://{found[0]}"
             with watching(place, "tui", "--attach", url, LLMBENCH_ATTACH_KEY=key) as shown:
                 shown.until("groq", "live")
                 shown.press("q")
