@@ -38,12 +38,16 @@ class Palette(Provider):
         if not isinstance(pane, Pane):
             return
         for command, why in pane.commands():
+            if command.app:
+                continue
             name = f"{command.label}  {self._dashboard.written_keys(command)}"
             target = pane.grid if command.table else pane
             do = partial(self.app.run_action, action_of(command), target)
             yield Entry(name, command.tip, partial(_refused, pane, why) if why else do, why)
         for theme in THEMES:
-            yield Entry(f"Theme {theme.name}", "Use these colours for now.", partial(setattr, self.app, "theme", theme.name))
+            yield Entry(
+                f"Theme {theme.name}", "Use these colours for now.", partial(setattr, self.app, "theme", theme.name)
+            )
 
     async def discover(self) -> Hits:
         for entry in self._entries():
