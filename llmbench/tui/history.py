@@ -57,7 +57,8 @@ class HistoryError(Exception):
 class History:
     """The past, from the store; opened when it is first asked, and tried again after each trouble.
 
-    Without a store there is a ``reason_without``. Whoever makes it closes it.
+    Without a store there is a ``reason_without``. A success of a model should not be older than ``fresh``.
+    Whoever makes it closes it.
     """
 
     def __init__(
@@ -66,11 +67,13 @@ class History:
         *,
         reason_without: str | None = None,
         spool_ask: SpoolAsk | None = None,
+        fresh: timedelta = timedelta(minutes=180),
         now: Callable[[], datetime] = _CLOCK.now,
     ) -> None:
         self._store = store
         self._reason_without = reason_without or "there is no store to ask"
         self._spool_ask = spool_ask
+        self.fresh = fresh
         self._now = now
         self._turn = anyio.Lock()
         self._is_open = False

@@ -34,13 +34,8 @@ def _troubled(asked: Asked[Any], now: datetime) -> Cell:
 def nothing(asked: Asked[Any], what: str, whom: str = "store") -> str:
     """Return what is shown in place of rows while there is no answer; ``what`` was asked for."""
     if asked.trouble is not None:
-        return f"No {what}: {safe(asked.trouble)}. It is asked again by itself; ctrl+r asks now."
-    return f"Asking the {whom} for {what} …"
-
-
-def no_match(text_filter: str, what: str) -> str:
-    """Return what is shown where a filter leaves nothing."""
-    return f"No {what} matches {safe(text_filter)!r}; esc clears the filter."
+        return f"no {what}: {safe(asked.trouble)}; it is asked again by itself, and now with ctrl+r"
+    return f"asking the {whom} for {what} …"
 
 
 def matches(text_filter: str, *texts: str | None) -> bool:

@@ -12,18 +12,20 @@ import msgspec
 from llmbench.error_text import normalize
 from llmbench.reports.errors import general_advice
 from llmbench.tui.answers import Asked, Errors
+from llmbench.tui.cells import name, nothing_matches, number, plural
 from llmbench.tui.numbers import age, count, time_of_day
 from llmbench.tui.state import ErrorGroup, State
 from llmbench.tui.table import Cell, Column, Row, Table
 from llmbench.tui.text import safe
-from llmbench.tui.views.answered import matches, no_match, nothing
+from llmbench.tui.views.answered import matches, nothing
 
 _GOING_ON: Final = timedelta(minutes=15)
 """What was seen so lately is going on, and comes first."""
 
+_MODEL: Final = 26
 _COLUMNS: Final = (
     Column(name="Kind", width=20),
-    Column(name="Model", width=26, drop=2),
+    Column(name="Model", width=_MODEL, drop=2),
     Column(name="Count", width=6, right=True),
     Column(name="First", width=11, right=True, drop=3),
     Column(name="Last", width=10, right=True, drop=1),
@@ -90,8 +92,8 @@ def _cells(group: ErrorGroup, now: datetime) -> Iterator[Cell]:
     going_on = now - group.last_seen <= _GOING_ON
     kind = safe(group.error_kind)
     yield Cell(f"✖ {kind}", "bad", sort=kind) if going_on else Cell(f"· {kind}", "muted", sort=kind)
-    yield Cell(safe(f"{group.provider}/{group.model_id}"))
-    yield Cell(count(group.count), sort=group.count)
+    yield name(f"{group.provider}/{group.model_id}", _MODEL)
+    yield number(count(group.count), group.count)
     yield Cell(time_of_day(group.first_seen, now), sort=group.first_seen.timestamp())
     yield Cell(age(group.last_seen, now), sort=-group.last_seen.timestamp())
     yield Cell(_shown(group.message), full=_whole(group.message))
@@ -110,10 +112,10 @@ def _shown(message: str) -> str:
 
 def _empty(asked: Asked[Errors], text_filter: str, now: datetime, *, there: bool) -> str:
     if there:
-        return no_match(text_filter, "error")
+        return nothing_matches("error", text_filter)
     if asked.answer is None:
         return nothing(asked, "errors")
-    return f"Nothing has failed since {time_of_day(asked.answer.since, now)}."
+    return f"nothing has failed since {time_of_day(asked.answer.since, now)}"
 
 
 def _hidden(asked: Asked[Errors], hidden: Iterable[ErrorGroup], now: datetime) -> str | None:
@@ -121,9 +123,9 @@ def _hidden(asked: Asked[Errors], hidden: Iterable[ErrorGroup], now: datetime) -
     left_out = asked.answer.groups - len(asked.answer.kept) if asked.answer is not None else 0
     told = []
     if going_on:
-        told.append(f"{going_on} error{'s' if going_on > 1 else ''} going on now hidden by the filter")
+        told.append(f"{plural(going_on, 'error')} going on now hidden by the filter")
     if left_out > 0:
-        told.append(f"{left_out} rarer groups left out")
+        told.append(f"{plural(left_out, 'rarer group')} left out")
     return "; ".join(told) or None
 
 
@@ -151,7 +153,7 @@ def detail(group: ErrorGroup, groups: Mapping[str, ErrorGroup], now: datetime) -
         Cell("What the provider said, as it came", "muted"),
         Cell(safe(group.message)),
         Cell(""),
-        Cell(f"The same at {len(alike)} model{'s' if len(alike) != 1 else ''} of {safe(group.provider)}", "muted"),
+        Cell(f"The same at {plural(len(alike), 'model')} of {safe(group.provider)}", "muted"),
         *_models(alike, now),
     ]
 

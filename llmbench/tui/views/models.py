@@ -11,11 +11,12 @@ import msgspec
 from llmbench.naming import Key, key_of
 from llmbench.quantiles import quantile
 from llmbench.tui.answers import Asked, Catalogue, CatalogueRow, ModelRuns
+from llmbench.tui.cells import name, nothing_matches, number, plural, words
 from llmbench.tui.numbers import age, clock_time, count, milliseconds, share, significant, sparkline, time_of_day, top
 from llmbench.tui.state import Finished, State
 from llmbench.tui.table import Cell, Column, Row, Table, Tone
 from llmbench.tui.text import safe
-from llmbench.tui.views.answered import matches, no_match, nothing
+from llmbench.tui.views.answered import matches, nothing
 
 Show = Literal["all", "enabled", "disabled", "stale", "failing"]
 SHOWS: Final[tuple[Show, ...]] = get_args(Show)
@@ -57,6 +58,7 @@ _RUN_COLUMNS: Final = (
     Column(name="What the provider said", width=0),
 )
 _SPARK: Final = 40
+_NAME: Final = 60
 
 
 def condition(row: CatalogueRow, now: datetime, fresh: timedelta) -> Condition:
@@ -146,14 +148,14 @@ def _worst_first(how: Condition, row: CatalogueRow) -> tuple[int, float, str]:
 
 def _cells(how: Condition, row: CatalogueRow, now: datetime, running: Collection[Key]) -> Iterator[Cell]:
     glyph, tone = _LOOKS[how]
-    yield Cell(safe(key_of_row(row)))
+    yield name(key_of_row(row), _NAME)
     yield Cell(f"{glyph} {how}", tone, sort=CONDITIONS.index(how))
     yield Cell("never" if row.last_success is None else age(row.last_success, now), sort=_seconds(row, now))
-    yield Cell(milliseconds(row.time_to_first_token), sort=row.time_to_first_token)
-    yield Cell(significant(row.tokens_per_second), sort=row.tokens_per_second)
-    yield Cell(share(row.success_rate), sort=row.success_rate)
-    yield Cell(count(row.n), sort=row.n)
-    yield Cell(safe(_why(row, now, running)), "muted")
+    yield number(milliseconds(row.time_to_first_token), row.time_to_first_token)
+    yield number(significant(row.tokens_per_second), row.tokens_per_second)
+    yield number(share(row.success_rate), row.success_rate)
+    yield number(count(row.n), row.n)
+    yield words(_why(row, now, running), "muted")
 
 
 def _seconds(row: CatalogueRow, now: datetime) -> float:
@@ -173,15 +175,15 @@ def _empty(asked: Asked[Catalogue], show: Show, text_filter: str, *, there: bool
     if asked.answer is None:
         return nothing(asked, "catalogue")
     if not there:
-        return "The catalogue is empty: llmbench models add PROVIDER/MODEL adds a model."
-    return f"No model is {show}; f shows others." if match else no_match(text_filter, "model")
+        return "the catalogue is empty: llmbench models add PROVIDER/MODEL adds a model"
+    return f"no model is {show}; f shows others" if match else nothing_matches("model", text_filter)
 
 
 def _hidden(hidden: Iterable[Condition]) -> str | None:
     failing = sum(how == "failing" for how in hidden)
     if not failing:
         return None
-    return f"{failing} failing model{'s' if failing > 1 else ''} hidden by the filter"
+    return f"{plural(failing, 'failing model')} hidden by the filter"
 
 
 # one model
@@ -203,19 +205,19 @@ def runs(asked: Asked[ModelRuns], now: datetime, text_filter: str = "") -> Table
 def _no_runs(asked: Asked[ModelRuns], text_filter: str, *, there: bool) -> str:
     if asked.answer is None:
         return nothing(asked, "runs")
-    return no_match(text_filter, "run") if there else "No run of this model is stored yet."
+    return nothing_matches("run", text_filter) if there else "no run of this model is stored yet"
 
 
 def _run_cells(run: Finished, now: datetime) -> Iterator[Cell]:
     when = f"{run.at.astimezone(now.tzinfo):%m-%d} {clock_time(run.at, now)}"
     yield Cell(when, sort=run.at.timestamp())
     yield Cell(f"● {run.outcome}", "good") if run.ok else Cell(safe(f"✖ {run.error_kind}"), "bad")
-    yield Cell(milliseconds(run.time_to_first_token), sort=run.time_to_first_token)
-    yield Cell(significant(run.tokens_per_second), sort=run.tokens_per_second)
-    yield Cell(count(run.output_tokens), sort=run.output_tokens)
-    yield Cell(milliseconds(run.gap_p95), sort=run.gap_p95)
-    yield Cell(milliseconds(run.gap_max), sort=run.gap_max)
-    yield Cell(safe(run.message or ("coarse: several tokens came in one read" if run.coarse else "")), "muted")
+    yield number(milliseconds(run.time_to_first_token), run.time_to_first_token)
+    yield number(significant(run.tokens_per_second), run.tokens_per_second)
+    yield number(count(run.output_tokens), run.output_tokens)
+    yield number(milliseconds(run.gap_p95), run.gap_p95)
+    yield number(milliseconds(run.gap_max), run.gap_max)
+    yield words(run.message or ("coarse: several tokens came in one read" if run.coarse else ""), "muted")
 
 
 def told(asked: Asked[ModelRuns], row: CatalogueRow | None, now: datetime) -> list[Cell]:

@@ -21,6 +21,9 @@ _DOTS: Final = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))
 
 _ROWS_OF_A_TICK: Final = 4
 _CELLS_OF_A_LABEL: Final = 16
+_LEAST: Final = 1e-12
+"""Below this is nothing that could be told from 0."""
+
 _STEPS: Final = (1.0, 2.0, 2.5, 5.0, 10.0)
 
 
@@ -62,7 +65,7 @@ def drawn(plot: Plot, columns: int, rows: int, now: datetime, *, ascii_only: boo
 
 def ceiling(highest: float) -> float:
     """Return a round figure that is not below the highest value: where the axis ends."""
-    if highest <= 0 or not math.isfinite(highest):
+    if not _LEAST < highest < math.inf:
         return 1.0
     size = 10.0 ** math.floor(math.log10(highest))
     return next(step * size for step in _STEPS if step * size >= highest * (1 - 1e-9))

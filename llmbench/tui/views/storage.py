@@ -8,11 +8,12 @@ from typing import Final
 
 from llmbench.messages import SpoolFigures
 from llmbench.tui.answers import Asked, Quarantined, SpoolAnswer
+from llmbench.tui.cells import nothing_matches, number, plural, words
 from llmbench.tui.numbers import UNKNOWN, age, count, share, size, time_of_day
 from llmbench.tui.state import State
 from llmbench.tui.table import Cell, Column, Row, Table, Tone
 from llmbench.tui.text import safe
-from llmbench.tui.views.answered import matches, no_match, nothing
+from llmbench.tui.views.answered import matches, nothing
 
 Fact = tuple[str, Cell]
 """What a line is about, and what it says."""
@@ -129,20 +130,20 @@ def _cells(row: Quarantined, now: datetime) -> Iterator[Cell]:
     yield Cell(f"{age(row.recorded_at, now)}", sort=row.recorded_at.timestamp())
     yield Cell(safe(row.model or UNKNOWN), full=safe(row.id))
     yield Cell(safe(f"✖ {row.reason or UNKNOWN}"), "bad" if row.conflicting else "warn")
-    yield Cell(count(row.tries), sort=row.tries)
-    yield Cell(safe(row.error or UNKNOWN))
+    yield number(count(row.tries), row.tries)
+    yield words(row.error or UNKNOWN)
 
 
 def _empty(asked: Asked[SpoolAnswer], text_filter: str, *, there: bool) -> str:
     if there:
-        return no_match(text_filter, "outcome")
+        return nothing_matches("outcome", text_filter)
     if asked.answer is None:
         return nothing(asked, "quarantine", "spool")
-    return "The quarantine is empty: there is no outcome that the store would not take."
+    return "the quarantine is empty: there is no outcome that the store would not take"
 
 
 def _left_out(asked: Asked[SpoolAnswer], shown: int, filtered: int) -> str | None:
     if filtered:
-        return f"{filtered} outcomes hidden by the filter"
+        return f"{plural(filtered, 'outcome')} hidden by the filter"
     there = sum(asked.answer.counts.quarantined.values()) if asked.answer is not None else 0
     return f"the first {shown} of {there} are shown" if there > shown else None

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Final, Literal, NamedTuple, get_args
 
 from llmbench.stores.trends import Trend, TrendPoint
 from llmbench.tui.answers import Asked, Trends
+from llmbench.tui.cells import name, nothing_matches, number
 from llmbench.tui.numbers import age, count, significant, sparkline, top
 from llmbench.tui.table import Cell, Column, Row, Table
 from llmbench.tui.text import safe
-from llmbench.tui.views.answered import matches, no_match, nothing
+from llmbench.tui.views.answered import matches, nothing
 from llmbench.tui.views.plot import Plot, series
 
 Measure = Literal["TTFT", "speed", "errors"]
@@ -40,6 +41,7 @@ WINDOWS: Final = (
     Window("30 d", timedelta(days=30), timedelta(hours=8)),
 )
 _SPARK: Final = 30
+_NAME: Final = 60
 
 
 class Values(NamedTuple):
@@ -87,8 +89,8 @@ def trends(asked: Asked[Trends], measure: Measure, window: Window, now: datetime
     shown = [one for one in found if matches(text_filter, name_of(one[0]))]
     shown.sort(key=lambda one: (-_badness(one[1], measure), name_of(one[0])))
     parts = _parts(answer, now) if answer is not None else 0
-    lines = [series(values.by_part, parts) for _trend, values in shown]
-    highest = top([line[-_SPARK:] for line in lines])
+    lines = [_squeezed(series(values.by_part, parts), measure) for _trend, values in shown]
+    highest = top(lines)
     return Table(
         columns=_columns(measure, highest, by_model=answer is not None and answer.provider is not None),
         rows=tuple(
@@ -99,6 +101,14 @@ def trends(asked: Asked[Trends], measure: Measure, window: Window, now: datetime
         empty=_empty(asked, window, text_filter, there=bool(found)),
         hidden=f"{len(found) - len(shown)} hidden by the filter" if len(found) > len(shown) else None,
     )
+
+
+def _squeezed(line: Sequence[float | None], measure: Measure) -> list[float | None]:
+    """Return a whole window in as many values as a sparkline has: of neighbours the worst, so that none is lost."""
+    worst = min if measure == "speed" else max
+    cells = min(_SPARK, len(line))
+    parts = (line[n * len(line) // cells : (n + 1) * len(line) // cells] for n in range(cells))
+    return [worst((one for one in part if one is not None), default=None) for part in parts]
 
 
 def _columns(measure: Measure, highest: float, *, by_model: bool) -> tuple[Column, ...]:
@@ -121,12 +131,12 @@ def _cells(
     latest = found[-1] if found else None
     end = None if values.last is None else values.last + answer.width
     ended = "" if end is None else "now" if end >= now else f"{age(end, now)}"
-    yield Cell(safe(name_of(trend)))
-    yield Cell(significant(latest), sort=latest)
+    yield name(name_of(trend), _NAME)
+    yield number(significant(latest), latest)
     yield Cell(ended, "muted" if end is None or now - end < 3 * answer.width else "warn", sort=_age(end, now))
-    yield Cell(significant(min(found, default=None)), sort=min(found, default=None))
-    yield Cell(significant(max(found, default=None)), sort=max(found, default=None))
-    yield Cell(count(values.n), sort=values.n)
+    yield number(significant(min(found, default=None)), min(found, default=None))
+    yield number(significant(max(found, default=None)), max(found, default=None))
+    yield number(count(values.n), values.n)
     yield Cell(sparkline(line, _SPARK, highest), "accent", sort=latest)
 
 
@@ -143,10 +153,10 @@ def _badness(values: Values, measure: Measure) -> float:
 
 def _empty(asked: Asked[Trends], window: Window, text_filter: str, *, there: bool) -> str:
     if there:
-        return no_match(text_filter, "trend")
+        return nothing_matches("trend", text_filter)
     if asked.answer is None:
         return nothing(asked, "trends")
-    return f"No run is stored from the last {window.name}; w looks further back."
+    return f"no run is stored from the last {window.name}; w looks further back"
 
 
 def _parts(answer: Trends, now: datetime) -> int:
@@ -158,13 +168,13 @@ def plot(asked: Asked[Trends], key: str | None, measure: Measure, window: Window
     answer = asked.answer
     trend = next((one for one in answer.trends if name_of(one) == key), None) if answer is not None else None
     values = Values((), 0, None) if answer is None or trend is None else values_of(answer, trend, measure)
-    name = "no line is chosen" if trend is None else safe(name_of(trend))
+    what = "no line is chosen" if trend is None else safe(name_of(trend))
     return Plot(
-        heading=f"{name}: {NAMES[measure]}, {UNITS[measure]} · {window.name} · n = {count(values.n)}",
+        heading=f"{what}: {NAMES[measure]}, {UNITS[measure]} · {window.name} · n = {count(values.n)}",
         since=answer.since if answer is not None else now - window.span,
         width=answer.width if answer is not None else window.width,
         parts=_parts(answer, now) if answer is not None else 1,
         values=values.by_part,
         n=values.n,
-        empty="No run has this figure." if trend is not None else "",
+        empty="no run has this figure" if trend is not None else "",
     )

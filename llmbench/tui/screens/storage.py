@@ -1,0 +1,53 @@
+"""The store, the spool, and what the store would not take."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+
+from textual.app import ComposeResult
+
+from llmbench.tui.answers import SpoolAnswer
+from llmbench.tui.history import HistoryError
+from llmbench.tui.question import Question
+from llmbench.tui.screens.base import Pane
+from llmbench.tui.screens.stored import ask_if_due, ask_now, history_of
+from llmbench.tui.state import State
+from llmbench.tui.table import Cell, Table
+from llmbench.tui.text import safe
+from llmbench.tui.views.answered import standing
+from llmbench.tui.views.storage import facts, quarantine, row_of
+from llmbench.tui.widgets.lines import Lines
+
+_LABEL = 12
+
+
+class Storage(Pane):
+    """How full the spool is, how the store is, and the quarantine."""
+
+    key = "storage"
+    sentence = "Is everything stored that was measured, and what is not, and why?"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.question: Question[SpoolAnswer] = Question(lambda: history_of(self).storage())
+
+    def body(self) -> ComposeResult:
+        yield Lines(id="facts")
+        yield from super().body()
+
+    def frame(self, now: datetime) -> None:
+        ask_if_due(self, self.question)
+
+    def table(self, state: State, now: datetime) -> Table:
+        return quarantine(state, self.question.standing, now, self.text_filter)
+
+    def notices(self, state: State, now: datetime) -> Iterator[Cell]:
+        yield standing(self.question.standing, now, "spool")
+
+    def paint(self, state: State, now: datetime) -> None:
+        lines = [(Cell(name.ljust(_LABEL), "muted"), cell) for name, cell in facts(state, self.question.standing, now)]
+        self.query_one("#facts", Lines).show(lines)
+
+    def action_reload(self) -> None:
+        ask_now(self, self.question)
