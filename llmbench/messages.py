@@ -283,36 +283,12 @@ class Hold(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     reason: str | None
 
 
-class LanePaused(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """A person wants nothing new to be started in a lane, or (not ``paused``) no longer wants that."""
-
-    provider: str
-    paused: bool
-
-
-class DueNow(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """A person wants a model to be measured now, or, if none is named, all of a lane."""
-
-    provider: str
-    model_id: str | None = None
-
-
-class CatalogueChanged(msgspec.Struct, frozen=True, tag=True):
-    """The plan has other models now: what is due is to be looked at anew."""
+class LookAgain(msgspec.Struct, frozen=True, tag=True):
+    """A person has changed something: what is to be handed out is to be looked at anew."""
 
 
 SchedulerMessage = (
-    Acknowledged
-    | NotStored
-    | Deferred
-    | LeaseGranted
-    | LaneReset
-    | Ready
-    | LaneBlocked
-    | Hold
-    | LanePaused
-    | DueNow
-    | CatalogueChanged
+    Acknowledged | NotStored | Deferred | LeaseGranted | LaneReset | Ready | LaneBlocked | Hold | LookAgain
 )
 
 LaneStatus = Literal["starting", "ok", "blocked", "restarting", "down", "stopped"]

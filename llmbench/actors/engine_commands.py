@@ -11,7 +11,7 @@ from llmbench.actors.plans import Plan, Rotation
 from llmbench.actors.scheduler import Scheduler
 from llmbench.clock import Clock, SystemClock
 from llmbench.error_text import visible
-from llmbench.messages import CatalogueChanged, DueNow, LanePaused, Model, SchedulerMessage
+from llmbench.messages import LookAgain, Model, SchedulerMessage
 from llmbench.naming import fold, folded, key_of
 from llmbench.stores.base import Store, StoreError, UnknownModel
 
@@ -117,20 +117,21 @@ class Commands:
         return self._run_lane(plan, lane) if model_id is None else await self._run_model(plan, lane, model_id)
 
     def _run_lane(self, plan: Rotation, lane: str) -> str:
-        load = plan.load(lane, self._clock.now())
-        if not load.idle:
-            why = "every model is being measured already" if load.models else "there is no model to be measured"
+        count = plan.ask_for(lane)
+        if not count:
+            models = plan.load(lane, self._clock.now()).models
+            why = "every model is being measured already" if models else "there is no model to be measured"
             raise _Impossible(f"{lane}: {why}")
-        self._tell(DueNow(provider=lane))
-        count = "1 model" if load.idle == 1 else f"{load.idle} models"
-        return f"{lane}: {count} due now{self._however(lane)}"
+        self._tell(LookAgain())
+        return f"{lane}: {count} model{'' if count == 1 else 's'} due now{self._however(lane)}"
 
     async def _run_model(self, plan: Rotation, lane: str, model_id: str) -> str:
         match plan.standing(folded(lane, model_id)):
             case "in_flight":
                 raise _Impossible(f"{lane}/{model_id} is being measured already")
             case "waiting":
-                self._tell(DueNow(provider=lane, model_id=model_id))
+                plan.ask_for(lane, model_id)
+                self._tell(LookAgain())
                 return f"{lane}/{model_id} is due now{self._however(lane)}"
             case None:
                 raise _Impossible(_not_measured(await self._store.model(lane, model_id)))
@@ -149,7 +150,7 @@ class Commands:
 
     def _pause(self, lanes: list[str], *, whole: bool) -> str:
         for lane in lanes:
-            self._tell(LanePaused(provider=lane, paused=True))
+            self._scheduler.pause(lane)
         who = "all lanes are" if whole else f"{lanes[0]} is"
         return f"{who} paused: nothing new is started, what streams goes on"
 
@@ -158,7 +159,8 @@ class Commands:
         if not paused:
             raise _Impossible("no lane is paused" if whole else f"{lanes[0]} is not paused")
         for lane in paused:
-            self._tell(LanePaused(provider=lane, paused=False))
+            self._scheduler.resume(lane)
+        self._tell(LookAgain())
         return f"{', '.join(paused)} goes on" if len(paused) == 1 else f"{', '.join(paused)} go on"
 
     # the catalogue
@@ -178,7 +180,7 @@ class Commands:
         if self._refresh is None or not isinstance(self._plan, Rotation):
             return None
         await self._refresh()
-        self._tell(CatalogueChanged())
+        self._tell(LookAgain())
         return self._plan.measures(key_of(row))
 
 

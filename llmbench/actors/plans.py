@@ -18,7 +18,6 @@ from llmbench.ids import new_outcome_id
 from llmbench.messages import (
     Acknowledged,
     Deferred,
-    DueNow,
     Hold,
     Job,
     LaneBlocked,
@@ -34,19 +33,18 @@ Standing = Literal["in_flight", "waiting"]
 
 
 class Load(msgspec.Struct, frozen=True):
-    """What a lane has to do: its ``models``, how many of them are ``idle``, and how many of those are ``due``.
+    """What a lane has to do: its ``models``, how many of them are ``due`` and not in flight, and when the next one is.
 
-    ``next_due`` is when the next one will be, None if one is, or none ever will be.
+    ``next_due`` is None if one is due, or none ever will be.
     """
 
     models: int
-    idle: int
     due: int
     next_due: datetime | None = None
 
 
 class Plan(Protocol):
-    """Asked and told by the scheduler alone."""
+    """Asked and told by the scheduler, and in between its steps by whoever carries out a person's orders."""
 
     def next_job(self, provider: str, now: datetime) -> Job | None:
         """Return the next job of this lane that is due, and count it as in flight; None if there is none now."""
@@ -140,15 +138,18 @@ class Rotation:
         return [key for key in self._of_lane.get(fold(provider), ()) if key not in busy]
 
     def apply(self, message: SchedulerMessage) -> None:
-        if isinstance(message, DueNow):
-            self._ask_for(message)
-        elif isinstance(message, Acknowledged | NotStored | Deferred):
+        if isinstance(message, Acknowledged | NotStored | Deferred):
             self._settle(message)
 
-    def _ask_for(self, wanted: DueNow) -> None:
-        """What is in flight is being measured: that is enough."""
-        name = fold(wanted.model_id) if wanted.model_id is not None else None
-        self._times.ask(key for key in self._idle(wanted.provider) if name in (None, key[1]))
+    def ask_for(self, provider: str, model_id: str | None = None) -> int:
+        """Have a model, or all of a lane, be due now, however fresh; return how many that concerns.
+
+        What is in flight is being measured: that is enough.
+        """
+        name = fold(model_id) if model_id is not None else None
+        keys = [key for key in self._idle(provider) if name in (None, key[1])]
+        self._times.ask(keys)
+        return len(keys)
 
     def _settle(self, message: Acknowledged | NotStored | Deferred) -> None:
         job = self._in_flight.remove(message.outcome_id)
@@ -182,7 +183,7 @@ class Rotation:
         times = self._times.of(self._idle(provider), now)
         due = sum(at <= now for at in times)
         next_due = None if due else min(times, default=None)
-        return Load(len(self._of_lane.get(fold(provider), ())), len(times), due, next_due)
+        return Load(len(self._of_lane.get(fold(provider), ())), due, next_due)
 
     def measures(self, key: Key) -> bool:
         """Say whether a model is one of the plan's."""
@@ -282,5 +283,4 @@ class Batch:
 
     def load(self, provider: str, now: datetime) -> Load:
         """Each run that waits is due. Of what is held in reserve nothing is told."""
-        waiting = len(self._waiting.get(provider, ()))
-        return Load(len(self._models.get(provider, ())), waiting, waiting)
+        return Load(len(self._models.get(provider, ())), len(self._waiting.get(provider, ())))

@@ -21,7 +21,6 @@ from llmbench.messages import (
     Deferred,
     Hold,
     Job,
-    LanePaused,
     LaneReset,
     LeaseGranted,
     NotStored,
@@ -72,6 +71,19 @@ class Scheduler:
         """Say whether a person has paused this lane."""
         return provider in self._paused
 
+    def pause(self, provider: str) -> None:
+        """Start nothing new in a lane; the same again is no error.
+
+        What it has asked for stays asked for, as a lane that waits for a job does not ask again.
+        """
+        self._paused.add(provider)
+        back = self._take_back(provider, "the lane was paused")
+        self._asked[provider] = self._asked.get(provider, 0) + back
+
+    def resume(self, provider: str) -> None:
+        """Undo `pause`. `LookAgain` has to tell of it."""
+        self._paused.discard(provider)
+
     async def run(self) -> None:
         self._refreshed = anyio.current_time()
         while not self._plan.finished:
@@ -93,8 +105,6 @@ class Scheduler:
             case LaneReset():
                 self._asked[message.provider] = 0
                 self._take_back(message.provider, "the lane was restarted")
-            case LanePaused():
-                self._pause(message)
             case LeaseGranted():
                 self._send(message)
             case Hold():
@@ -125,16 +135,6 @@ class Scheduler:
             self._mailboxes[granted.provider][0].send_nowait(msgspec.structs.replace(job, start_before=granted.until))
         elif self._leasing is not None:
             self._leasing.give_back(granted)
-
-    def _pause(self, message: LanePaused) -> None:
-        """What it asked for stays asked for: a lane that waits for a job does not ask again."""
-        provider = message.provider
-        if not message.paused:
-            self._paused.discard(provider)
-        elif provider not in self._paused:
-            self._paused.add(provider)
-            back = self._take_back(provider, "the lane was paused")
-            self._asked[provider] = self._asked.get(provider, 0) + back
 
     def _take_back(self, provider: str, reason: str) -> int:
         """Empty a lane's mailbox, which nobody else fills: its jobs go back into the plan, as do those to be leased.

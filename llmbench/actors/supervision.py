@@ -71,7 +71,7 @@ class RestartBudget:
 
 
 class Supervised:
-    """One actor under supervision."""
+    """One actor under supervision. ``announces``: once it is started again, it says itself how it is."""
 
     def __init__(
         self,
@@ -81,7 +81,10 @@ class Supervised:
         clock: Clock,
         budget: RestartBudget,
         on_down: Callable[[str], None] | None = None,
+        *,
+        announces: bool = True,
     ) -> None:
+        self._announces = announces
         self.name = name
         self._run = run
         self._bus = bus
@@ -136,6 +139,8 @@ class Supervised:
                 return
             await anyio.sleep(seconds)
             self._tell("starting", None)
+            if not self._announces:
+                self._tell("ok", None)
 
     def _tell(self, status: LaneStatus, reason: str | None, delay: float | None = None) -> None:
         now = self._clock.now()

@@ -139,15 +139,17 @@ class Supervisor:
         self._leasing = Leasing(sharing, inbox_in, self.bus, self._clock, store_patience) if sharing else None
         self.scheduler = Scheduler(plan, inbox_out, self._mailboxes, self._clock, refresh, self._leasing)
         self.lanes = {lane.settings.name: self._supervise(lane, budget()) for lane in lanes}
-        self._scheduler = Supervised("scheduler", self.scheduler.run, self.bus, self._clock, budget())
-        self._sink = Supervised(SINK, self.sink.run, self.bus, self._clock, budget(), on_down=self._sink_down)
+        self._scheduler = Supervised("scheduler", self.scheduler.run, self.bus, self._clock, budget(), announces=False)
+        self._sink = Supervised(SINK, self.sink.run, self.bus, self._clock, budget(), self._sink_down, announces=False)
         self._leases = (
-            Supervised(LEASES, self._leasing.run, self.bus, self._clock, budget())
+            Supervised(LEASES, self._leasing.run, self.bus, self._clock, budget(), announces=False)
             if self._leasing is not None
             else None
         )
         self._delivery = (
-            Supervised(DELIVERY, self.delivery.run, self.bus, self._clock, budget(), on_down=self._delivery_down)
+            Supervised(
+                DELIVERY, self.delivery.run, self.bus, self._clock, budget(), self._delivery_down, announces=False
+            )
             if self.delivery
             else None
         )
@@ -173,7 +175,8 @@ class Supervisor:
 
     def accompany(self, companion: Companion) -> None:
         """Have this run beside the lanes, from the start of `run` until all is recorded and delivered."""
-        self._companions.append(Supervised(companion.name, companion.run, self.bus, self._clock, self._budget()))
+        supervised = Supervised(companion.name, companion.run, self.bus, self._clock, self._budget(), announces=False)
+        self._companions.append(supervised)
 
     def tell(self, message: SchedulerMessage) -> None:
         """Tell the scheduler something that a person wants. After the end nobody hears it."""

@@ -20,7 +20,7 @@ from llmbench.simulator import credentials
 from llmbench.simulator.spawn import spawn_simulator
 
 _DATABASE = Path("llmbench-demo.db")
-_KEY_VARIABLE = "LLMBENCH_DEMO_KEY"
+KEY_VARIABLE = "LLMBENCH_DEMO_KEY"
 
 _MODELS = {
     "openai": (
@@ -50,6 +50,10 @@ _PATHS = {"anthropic": "anthropic", "bedrock": "bedrock", "vertex": "vertex"}
 
 
 def run(options: argparse.Namespace) -> int:
+    if options.tui:
+        from llmbench.cli import demo_watched  # and with it what draws
+
+        return demo_watched.run(options)
     database = (options.db or _DATABASE).absolute()
     with (
         spawn_simulator() as simulator,
@@ -60,7 +64,7 @@ def run(options: argparse.Namespace) -> int:
         path = Path(folder) / "config.toml"
         path.write_text(configuration(simulator.url, database), encoding="utf-8")
         with credentials.in_environment(clouds):
-            env = {_KEY_VARIABLE: "demo-key-for-the-simulator", **clouds}
+            env = {KEY_VARIABLE: "demo-key-for-the-simulator", **clouds}
             return run_measuring(lambda: _demo(path, database, env, as_json=options.json))
 
 
@@ -76,7 +80,7 @@ def configuration(url: str, database: Path) -> str:
             f"models = [{', '.join(map(_quoted, models))}]",
         ]
         if name not in CLOUD_KINDS:
-            lines.append(f"api_key_env = {_quoted('' if name == 'local' else _KEY_VARIABLE)}")
+            lines.append(f"api_key_env = {_quoted('' if name == 'local' else KEY_VARIABLE)}")
         if name == "local":
             lines.insert(1, 'kind = "openai-compatible"')
         parts.append("\n".join(lines) + "\n")

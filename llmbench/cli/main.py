@@ -17,6 +17,7 @@ from llmbench.cli.parser import Parser, build
 
 _MODULES = {
     "headless": "llmbench.cli.headless",
+    "tui": "llmbench.cli.tui",
     "bench": "llmbench.cli.bench",
     "demo": "llmbench.cli.demo",
     "models": "llmbench.cli.models",

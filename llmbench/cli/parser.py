@@ -50,6 +50,11 @@ The states of a provider, as far back as --since says:
   silent   it had no run, though it is enabled and has models to be measured"""
 
 
+_KEYS_OF_TUI = """\
+q leaves; an engine that was there before goes on, and of one that was started
+here it is asked what to do with it. ? tells what other keys do."""
+
+
 class Parser(argparse.ArgumentParser):
     """Errors in one sentence, with the nearest known word."""
 
@@ -127,6 +132,7 @@ def build() -> Parser:
     engine.add_argument("--limit", type=up_to(_MOST_OUTCOMES), metavar="N", help="with --once: at most N runs")
     _config(engine, default=None)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command")
+    _tui(commands)
     _bench(commands)
     _demo(commands)
     _models(commands)
@@ -153,6 +159,19 @@ def _add(commands: Any, name: str, text: str) -> Parser:
     return parser
 
 
+def _tui(commands: Any) -> None:
+    tui = _add(commands, "tui", "watch an engine: the one that runs here, one that is started, or one elsewhere")
+    tui.epilog = _KEYS_OF_TUI
+    tui.formatter_class = argparse.RawDescriptionHelpFormatter
+    tui.add_argument(
+        "--attach", metavar="URL|SOCKET", help="the HTTP side of an engine, or the socket in the folder of its spool"
+    )
+    tui.add_argument(
+        "--key-env", metavar="NAME", help="with --attach URL: the variable of the key (default LLMBENCH_ATTACH_KEY)"
+    )
+    _config(tui)
+
+
 def _bench(commands: Any) -> None:
     bench = _add(commands, "bench", "measure models now and compare them")
     bench.add_argument("models", type=model_ref, nargs="+", metavar="PROVIDER/MODEL")
@@ -171,6 +190,9 @@ def _demo(commands: Any) -> None:
     demo = _add(commands, "demo", "benchmark every provider, simulated on this machine; no keys needed")
     demo.add_argument("--db", type=path, metavar="FILE", help="SQLite file to store into (default: ./llmbench-demo.db)")
     demo.add_argument("--json", action="store_true", help="one line of JSON for each outcome, as stored")
+    demo.add_argument(
+        "--tui", action="store_true", help="measure on and on and watch it; one provider fails, one is slow"
+    )
 
 
 def _models(commands: Any) -> None:

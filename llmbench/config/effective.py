@@ -10,7 +10,7 @@ import msgspec
 from llmbench.config.check import ConfigError, listed, nearest, quote
 from llmbench.config.environment import ModelRef, secret_variables
 from llmbench.config.providers import ResolvedProvider, unknown_provider
-from llmbench.config.tables import RunnerTable, ScheduleTable, ServerTable, SpoolTable, StoreTable
+from llmbench.config.tables import RunnerTable, ScheduleTable, ServerTable, SpoolTable, StoreTable, TuiTable
 from llmbench.messages import Profile
 from llmbench.secrets import SecretError, Secrets
 
@@ -53,6 +53,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     store: StoreTable
     spool: SpoolTable
     server: ServerTable
+    tui: TuiTable
     profiles: Mapping[str, Profile]
     providers: Mapping[str, ResolvedProvider]
     worklist: tuple[ModelRef, ...]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from llmbench.config import providers
+from llmbench.config import providers, remapping
 from llmbench.config.check import ConfigError, Problem, check, read
 from llmbench.config.effective import Config
 from llmbench.config.environment import Environment, config_file, data_folder, database_file, secret_variables
@@ -70,7 +70,11 @@ def _with_rules(walked: list[Problem], tables: Tables, folder: Path) -> list[Pro
         for problem in providers.problems(name, table, profiles, folder)
     )
     bridge = providers.file_problems(tables.store.http.ca_file, "store.http", folder)
-    return walked + [problem for problem in (*ruled, *_claiming(tables), *bridge) if problem.key not in wrong]
+    return walked + [
+        problem
+        for problem in (*ruled, *_claiming(tables), *bridge, *remapping.problems(tables.tui.keys))
+        if problem.key not in wrong
+    ]
 
 
 def _claiming(tables: Tables) -> Iterator[Problem]:
@@ -103,6 +107,7 @@ def _effective(
         store=_store(path, tables.store, overriding),
         spool=_spool(path, tables.spool, overriding.env),
         server=_server(path, tables.server, overriding.env),
+        tui=tables.tui,
         profiles=_profiles(tables),
         providers=resolved,
         worklist=overriding.worklist,

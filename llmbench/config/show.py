@@ -43,6 +43,7 @@ class _Page:
         yield from self._struct("store.http", self._config.store.http)
         yield from self._struct("spool", self._config.spool)
         yield from self._struct("server", self._config.server)
+        yield from self._struct("tui", self._config.tui)
         for profile in self._config.profiles.values():
             yield from self._table(f"profiles.{profile.id}", _profile_items(profile))
         for provider in self._config.providers.values():

@@ -95,6 +95,14 @@ ProjectId = Annotated[
     ),
 ]
 IdPart = Annotated[str, Meta(pattern=r"\A[!-~]{1,100}\Z", extra=_words("the beginning or end of a model id"))]
+CommandId = Annotated[
+    str,
+    Meta(pattern=r"\A[a-z][a-z_]{0,39}\Z", extra=_words("the id of a command, such as 'sort' (? in llmbench tui)")),
+]
+KeyNames = Annotated[
+    str,
+    Meta(pattern=r"\A[!-~]{1,60}\Z", extra=_words("a key such as 'x', 'ctrl+x' or 'f5', or several with commas")),
+]
 Prompt = Annotated[str, Meta(min_length=1, max_length=20_000, extra=_words("a text of 1 to 20000 characters"))]
 Effort = Annotated[str, Meta(pattern=r"\A[a-z]{1,20}\Z", extra=_words("a word such as 'low', or 'unset'"))]
 Seconds = Annotated[float, Meta(ge=0.1, le=86_400)]
@@ -249,6 +257,14 @@ class ProviderTable(Table, frozen=True):
     completions_suffixes: tuple[IdPart, ...] | None = None
 
 
+class TuiTable(Table, frozen=True):
+    """The dashboard. ``keys`` maps ids of its commands (`llmbench.tui.bindings`) to keys of a person's own."""
+
+    theme: Literal["dark", "light", "ansi"] = "dark"
+    frames_per_second: Annotated[float, Meta(ge=0.5, le=10)] = 10.0
+    keys: dict[CommandId, KeyNames] = {}
+
+
 class Tables(Table, frozen=True):
     """The whole of config.toml."""
 
@@ -257,6 +273,7 @@ class Tables(Table, frozen=True):
     store: StoreTable = StoreTable()
     spool: SpoolTable = SpoolTable()
     server: ServerTable = ServerTable()
+    tui: TuiTable = TuiTable()
     profiles: dict[Name, ProfileTable] = {}
     providers: dict[Name, ProviderTable] = {}
 

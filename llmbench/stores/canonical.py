@@ -104,6 +104,14 @@ def read_canonical(text: bytes, kind: type[D]) -> D:
     raise UnstorableError(f"text is not the canonical form of a {kind.__name__}")
 
 
+def as_canonical(text: bytes, document: Document) -> bytes | None:
+    """Return the text if it is the canonical form of the document that was read from it, which an earlier one's is not.
+
+    Another version may have written it, with fields that this one does not know, or has put elsewhere.
+    """
+    return text if _encoder.encode(document) == text else None
+
+
 def _in_utc(document: D) -> D:
     """Return the document with its dates in UTC: one moment is one content, and is read back as UTC in any case."""
     kind: type[msgspec.Struct] = type(document)

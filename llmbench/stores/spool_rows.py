@@ -14,7 +14,7 @@ import msgspec
 from llmbench.error_text import clean
 from llmbench.messages import Envelope, Failure, Sample
 from llmbench.stores import spool_history
-from llmbench.stores.canonical import canonical_json
+from llmbench.stores.canonical import as_canonical, canonical_json
 from llmbench.stores.spool_schema import without_cap
 from llmbench.stores.sqlite_outcomes import microseconds, time_of
 
@@ -104,7 +104,7 @@ def decode(blob: Any, digest: Any) -> Envelope:
     try:
         read = _bodies.decode(body)
         outcome = _outcomes[read.kind].decode(read.outcome)
-        return Envelope(outcome=outcome, publish=read.publish, canonical=bytes(read.outcome))
+        return Envelope(outcome=outcome, publish=read.publish, canonical=as_canonical(bytes(read.outcome), outcome))
     except KeyError as error:
         raise Undecodable(f"the body is of a kind that this version does not know: {error}") from error
     except (ValueError, RecursionError) as error:

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
 import anyio
-from textual.app import App, SystemCommandsProvider
+from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.command import Provider
 
 from llmbench.actors.engine_requests import EngineRequest
 from llmbench.config.tables import TuiTable
-from llmbench.tui import export
-from llmbench.tui.bindings import BY_ID, Command
-from llmbench.tui.commands import written
+from llmbench.tui.bindings import Command
+from llmbench.tui.commands import bindings_of_app
+from llmbench.tui.export import Ending, ExportError, csv_of, save
 from llmbench.tui.feed import Feed, FeedError
 from llmbench.tui.history import History, HistoryError
 from llmbench.tui.items import UsualLoaded
@@ -40,3 +41,153 @@ _LONGEST_NOTICE: Final = 500
 
 class Dashboard(App[int], inherit_bindings=False):
     """The whole dashboard. ``quit_asks`` is asked before it is left: yes makes it return `STOP_ENGINE`."""
+
+    TITLE = "llmbench"
+    CSS_PATH = "styles.tcss"
+    ALLOW_SELECT = False
+    MODES: ClassVar[dict[str, Any]] = dict(SCREENS)
+    DEFAULT_MODE = "overview"
+    COMMANDS: ClassVar[set[type[Provider] | Callable[[], type[Provider]]]] = {Palette}
+    BINDINGS: ClassVar[list[BindingType]] = bindings_of_app()
+
+    def __init__(
+        self,
+        feed: Feed,
+        *,
+        history: History | None,
+        settings: TuiTable,
+        clock: Callable[[], datetime],
+        quit_asks: str | None = None,
+        folder: Path | None = None,
+    ) -> None:
+        without_colours = "NO_COLOR" in os.environ
+        super().__init__(ansi_color=True if without_colours else None)
+        self.feed = feed
+        self.history = history
+        self.quit_asks = quit_asks
+        self.settings = settings
+        self.clock = clock
+        self.state: State = begin(feed.address, clock())
+        self._still: tuple[State, datetime] | None = None
+        self._learned: list[UsualLoaded] = []
+        self._folder = folder or Path()
+        self.animation_level = "none"
+        for theme in THEMES:
+            self.register_theme(theme)
+        self.theme = "ansi" if without_colours else settings.theme
+
+    def on_mount(self) -> None:
+        self.set_keymap(dict(self.settings.keys))
+        self.run_worker(self.feed.run(), name="feed")
+        if self.history is not None:
+            self.run_worker(self._learn(self.history), name="usual")
+        self.set_interval(1 / self.settings.frames_per_second, self._frame)
+
+    # frames
+
+    def _frame(self) -> None:
+        """Take what came, make a state of it, and have the screen draw what has changed."""
+        now = self.clock()
+        learned, self._learned = self._learned, []
+        self.state = reduce(self.state, [*self.feed.take(), *learned], now)
+        if isinstance(self.screen, Pane):
+            self.screen.frame(now)
+        self.draw()
+
+    def draw(self) -> None:
+        """Have the screen draw what has changed; one that is covered waits."""
+        if isinstance(self.screen, Pane):
+            self.screen.show(self.state, self.clock(), self._still)
+
+    def hold_view(self) -> None:
+        """Hold what screens show as it is, or let it go on."""
+        self._still = (self.state, self.clock()) if self._still is None else None
+        for pane in self._panes():
+            pane.touch()
+
+    def _panes(self) -> list[Pane]:
+        return [self.screen] if isinstance(self.screen, Pane) else []
+
+    async def _learn(self, history: History) -> None:
+        """Ask the store now and then what is usual; that it can't tell is said once."""
+        told = False
+        while True:
+            try:
+                self._learned.append(UsualLoaded(usual=await history.usual()))
+            except HistoryError as error:
+                if not told:
+                    self.tell(f"what is usual is not known: {error}")
+                told = True
+            await anyio.sleep(_USUAL_SECONDS)
+
+    # what a person asks for
+
+    def tell(self, text: str, *, bad: bool = False) -> None:
+        """Show a sentence for some seconds."""
+        self.notify(safe(text, _LONGEST_NOTICE), severity="error" if bad else "information", markup=False)
+
+    def ask(self, request: EngineRequest) -> None:
+        """Have the engine do something, and tell what it says."""
+        self.run_worker(self._asked(request), group="asking")
+
+    async def _asked(self, request: EngineRequest) -> None:
+        try:
+            answer = await self.feed.command(request)
+        except FeedError as error:
+            self.tell(str(error), bad=True)
+            return
+        if answer.error is not None:
+            self.tell(answer.error, bad=True)
+        else:
+            self.tell(answer.done or "done")
+
+    def export(self, pane: Pane) -> None:
+        """Save a screen as CSV and as SVG."""
+        table = pane.grid.table
+        texts: dict[Ending, str] = {"csv": csv_of(table), "svg": self.export_screenshot(title="llmbench")}
+        self.run_worker(self._exported(pane.key, texts), group="export")
+
+    async def _exported(self, name: str, texts: dict[Ending, str]) -> None:
+        now = self.clock()
+        for ending, text in texts.items():
+            try:
+                path = await anyio.to_thread.run_sync(save, text, self._folder, name, ending, now)
+            except ExportError as error:
+                self.tell(str(error), bad=True)
+                return
+            self.tell(f"saved {path}")
+
+    # keys
+
+    def keys_of(self, command: Command) -> tuple[str, ...]:
+        """Return a command's keys as events name them."""
+        return command.keys_with(self.settings.keys)
+
+    def written_keys(self, command: Command) -> str:
+        """Return a command's keys as they are written."""
+        return " ".join(self.get_key_display(Binding(key, "")) for key in self.keys_of(command))
+
+    def show_help(self, pane: Pane) -> None:
+        entries = [(command, self.written_keys(command), why) for command, why in pane.commands()]
+        lines = list(help_lines(entries, table_first=isinstance(pane.focused, Grid)))
+        self.push_screen(Help(pane.sentence, lines))
+
+    # leaving
+
+    async def action_quit(self) -> None:
+        """Leave, and ask before that if there is something to ask."""
+        if self.quit_asks is None:
+            self.exit(0)
+            return
+        self.push_screen(Confirm(self.quit_asks, "stop it, and leave", "leave it running"), self._answered)
+
+    def _answered(self, stop: bool | None) -> None:
+        if stop is not None:
+            self.exit(STOP_ENGINE if stop else 0)
+
+    async def action_leave(self) -> None:
+        """Leave from anywhere; while it is asked about, it is a yes, as Ctrl-C is elsewhere."""
+        if isinstance(self.screen, Confirm):
+            self._answered(stop=True)
+        else:
+            await self.action_quit()

@@ -15,7 +15,7 @@ LEAST_REST: Final = 18
 class Fitted(NamedTuple):
     """A column that is drawn: its place in the table, and its width in cells."""
 
-    index: int
+    place: int
     width: int
     right: bool
 
@@ -70,7 +70,7 @@ def _text(cell: Cell) -> str:
 class Cursor(NamedTuple):
     """Where the cursor is. It follows its row's key once somebody has moved it; before that it stays on top."""
 
-    index: int = 0
+    place: int = 0
     key: str | None = None
     moved: bool = False
 
@@ -80,10 +80,10 @@ class Cursor(NamedTuple):
             return Cursor(0, None, self.moved)
         if not self.moved:
             return Cursor(0, rows[0].key)
-        if self.index < len(rows) and rows[self.index].key == self.key:
+        if self.place < len(rows) and rows[self.place].key == self.key:
             return self
         found = next((index for index, row in enumerate(rows) if row.key == self.key), None)
-        return self.at(rows, self.index if found is None else found)
+        return self.at(rows, self.place if found is None else found)
 
     def at(self, rows: Sequence[Row], index: int) -> Cursor:
         """Return it moved to the row with this index, or to the nearest one."""

@@ -6,7 +6,10 @@ separated by commas.
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterator, Mapping
+from functools import cache
+from itertools import combinations
 from typing import Final
 
 import msgspec
@@ -23,6 +26,7 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     """``label`` is one word, ``tip`` a sentence. ``on`` are the screens that have it; ``footer``: it is shown there.
 
     ``engine``: it asks something of the engine. ``table``: it is about the table, and works where that has the focus.
+    ``moves``: it only moves the cursor. ``app``: the app itself has it, whatever lies over the screen.
     """
 
     id: str
@@ -33,10 +37,12 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     footer: bool = False
     engine: bool = False
     table: bool = False
+    moves: bool = False
+    app: bool = False
 
-    @property
-    def keys(self) -> tuple[str, ...]:
-        return tuple(key.strip() for key in self.key.split(","))
+    def keys_with(self, remapped: Mapping[str, str]) -> tuple[str, ...]:
+        """Return its keys, as a person has remapped them by id, each by its name."""
+        return tuple(named(key) for key in remapped.get(self.id, self.key).split(","))
 
 
 def _screen(number: int, name: str, tip: str) -> Command:
@@ -51,14 +57,16 @@ COMMANDS: Final = (
     _screen(5, "trends", "Show how figures went over time."),
     _screen(6, "storage", "Show the spool, the store and the quarantine."),
     _screen(7, "log", "Show what happened, line by line."),
-    Command(id="up", key="up,k", label="Up", tip="Choose the row above.", table=True),
-    Command(id="down", key="down,j", label="Down", tip="Choose the row below.", table=True),
-    Command(id="left", key="left", label="Left", tip="Choose the cell to the left.", table=True),
-    Command(id="right", key="right", label="Right", tip="Choose the cell to the right.", table=True),
-    Command(id="page_up", key="pageup", label="Back", tip="Go back by a page.", table=True),
-    Command(id="page_down", key="pagedown", label="On", tip="Go on by a page.", table=True),
-    Command(id="first", key="home,g", label="First", tip="Go to the first row, and stay there.", table=True),
-    Command(id="last", key="end,G", label="Last", tip="Go to the last row.", table=True),
+    Command(id="up", key="up,k", label="Up", tip="Choose the row above.", table=True, moves=True),
+    Command(id="down", key="down,j", label="Down", tip="Choose the row below.", table=True, moves=True),
+    Command(id="left", key="left", label="Left", tip="Choose the cell to the left.", table=True, moves=True),
+    Command(id="right", key="right", label="Right", tip="Choose the cell to the right.", table=True, moves=True),
+    Command(id="page_up", key="pageup", label="Backward", tip="Go back by a page.", table=True, moves=True),
+    Command(id="page_down", key="pagedown", label="Forward", tip="Go on by a page.", table=True, moves=True),
+    Command(
+        id="first", key="home,g", label="First", tip="Go to the first row, and stay there.", table=True, moves=True
+    ),
+    Command(id="last", key="end,G", label="Last", tip="Go to the last row.", table=True, moves=True),
     Command(id="sort", key="s", label="Sort", tip="Sort by the next column; after the last, as it was.", table=True),
     Command(id="reverse", key="S", label="Reverse", tip="Sort the other way round.", table=True),
     Command(id="copy", key="c", label="Copy", tip="Copy the chosen cell, in full, to the clipboard.", table=True),
@@ -69,13 +77,11 @@ COMMANDS: Final = (
     Command(id="window", key="w", label="Window", tip="Look further back, or less far.", on=("trends",), footer=True),
     Command(id="retry", key="r", label="Retry", tip="Deliver an outcome again.", on=("storage",), footer=True),
     Command(id="reload", key="ctrl+r", label="Reload", tip="Ask the store again now.", on=_OF_STORE),
-    Command(
-        id="run_now", key="r", label="Run", tip="Have it measured now.", on=_OF_LANES, footer=True, engine=True
-    ),
+    Command(id="run_now", key="r", label="Run", tip="Have it measured now.", on=_OF_LANES, footer=True, engine=True),
     Command(
         id="pause_lane",
         key="P",
-        label="Hold",
+        label="Pause",
         tip="Start nothing new in this lane, or go on with it.",
         on=_OF_LANES,
         footer=True,
@@ -91,28 +97,40 @@ COMMANDS: Final = (
         engine=True,
     ),
     Command(
-        id="enable", key="E", label="Enable", tip="Measure this model again.", on=_OF_MODELS, footer=True, engine=True
+        id="enable", key="E", label="Enable", tip="Measure this model again.", on=("models",), footer=True, engine=True
     ),
-    Command(id="pause", key="p", label="Pause", tip="Hold the view still; measuring goes on.", footer=True),
+    Command(id="pause_view", key="p", label="Freeze", tip="Hold the view still; measuring goes on.", footer=True),
     Command(id="export", key="e", label="Export", tip="Save this view as CSV and SVG in the current folder."),
     Command(id="help", key="question_mark,f1", label="Help", tip="Show the keys of what is focused.", footer=True),
     Command(id="back", key="escape", label="Back", tip="Close, or clear the filter."),
-    Command(id="palette", key="ctrl+p", label="Commands", tip="Find a command by its name."),
+    Command(id="palette", key="ctrl+p", label="Commands", tip="Find a command by its name.", app=True),
     Command(id="quit", key="q", label="Quit", tip="Leave this view; an engine of its own goes on.", footer=True),
-    Command(id="leave", key="ctrl+c", label="Leave", tip="Leave this view from anywhere."),
+    Command(id="leave", key="ctrl+c", label="Leave", tip="Leave this view from anywhere.", app=True),
 )
 
 BY_ID: Final[Mapping[str, Command]] = {command.id: command for command in COMMANDS}
-_LONG: Final = {
-    "/": "slash",
-    "?": "question_mark",
+_MODIFIERS: Final = ("ctrl+", "alt+", "shift+", "super+")
+_MOVES: Final = ("up", "down", "left", "right", "home", "end", "pageup", "pagedown")
+_EDITS: Final = ("insert", "delete", "backspace", "tab", "enter", "escape", "space")
+_WORDS: Final = frozenset((*_MOVES, *_EDITS, *(f"f{number}" for number in range(1, 25))))
+_SAME: Final = {
     "return": "enter",
     "esc": "escape",
     "ctrl+m": "enter",
     "ctrl+i": "tab",
-    " ": "space",
+    "ctrl+left_square_brace": "escape",
 }
-"""Other ways of writing a key. What a terminal can't tell apart is the same key."""
+"""Other names of a key. What a terminal can't tell apart is the same key."""
+
+_SIGNS: Final = {
+    "solidus": "slash",
+    "reverse_solidus": "backslash",
+    "commercial_at": "at",
+    "hyphen_minus": "minus",
+    "plus_sign": "plus",
+    "low_line": "underscore",
+}
+"""Textual's names of signs, where they are not Unicode's."""
 
 
 def commands_of(pane: str) -> Iterator[Command]:
@@ -120,21 +138,35 @@ def commands_of(pane: str) -> Iterator[Command]:
     return (command for command in COMMANDS if pane in command.on)
 
 
-def conflicts(keys: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
-    """Yield (id, key, the other's id) for each remapped command that would share a key with another on some screen."""
-    for command in COMMANDS:
-        for other in COMMANDS:
-            shared = set(_keys(command, keys)) & set(_keys(other, keys))
-            is_first = command.id in keys and (other.id not in keys or command.id < other.id)
-            if shared and is_first and command.id != other.id and set(command.on) & set(other.on):
-                yield command.id, sorted(shared)[0], other.id
-
-
-def _keys(command: Command, keys: Mapping[str, str]) -> list[str]:
-    given = keys.get(command.id)
-    return [named(key) for key in (command.keys if given is None else given.split(","))]
-
-
 def named(key: str) -> str:
     """Return a key's name as it is compared: ``/`` is ``slash``."""
-    return _LONG.get(key.strip() or key, key.strip())
+    key = key.strip()
+    if len(key) == 1 and not key.isalnum():
+        name = unicodedata.name(key, key).lower().replace("-", "_").replace(" ", "_")
+        return _SIGNS.get(name, name)
+    return _SAME.get(key, key)
+
+
+def is_key(text: str) -> bool:
+    """Say whether a text names keys that a terminal can tell of, separated by commas."""
+    return all(_is_one(named(key)) for key in text.split(","))
+
+
+def _is_one(key: str) -> bool:
+    bare = key
+    while (modifier := next((one for one in _MODIFIERS if bare.startswith(one)), None)) is not None:
+        bare = bare.removeprefix(modifier)
+    return bare in _WORDS or bare in _signs() or (len(bare) == 1 and bare.isalnum())
+
+
+@cache
+def _signs() -> frozenset[str]:
+    return frozenset(named(chr(point)) for point in range(0x21, 0x7F) if not chr(point).isalnum())
+
+
+def conflicts(remapped: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
+    """Yield (id, key, the other's id) for each remapped command that would share a key with another on some screen."""
+    for one, other in combinations(sorted(COMMANDS, key=lambda command: command.id not in remapped), 2):
+        shared = set(one.keys_with(remapped)) & set(other.keys_with(remapped))
+        if shared and one.id in remapped and set(one.on) & set(other.on):
+            yield one.id, min(shared), other.id

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Final
 
 import msgspec
 
+from llmbench.tui.numbers import is_known
 from llmbench.tui.table import Cell, Row, Table, Tone
 from llmbench.tui.text import safe, shorten
 
 NAME_LIMIT: Final = 200
-_LAST: Final = -1.0
-"""What an unknown number is sorted as: no figure that is shown is below zero."""
+_CACHED: Final = 1024
 
 
+@lru_cache(_CACHED)
 def name(text: str, width: int, tone: Tone = "plain") -> Cell:
     """Return a name in a column, without its middle if it is too long."""
     whole = safe(text, NAME_LIMIT)
@@ -29,9 +30,9 @@ def words(text: str, tone: Tone = "plain") -> Cell:
 
 
 def number(text: str, value: float | None, tone: Tone = "plain") -> Cell:
-    """Return a number as it is written, to be sorted by its value."""
-    known = value is not None and math.isfinite(value)
-    return Cell(text, tone if known else "muted", sort=value if known else _LAST)
+    """Return a number as it is written, to be sorted by its value if it is known."""
+    known = is_known(value)
+    return Cell(text, tone if known else "muted", sort=value if known else None)
 
 
 def matches(row: Row, text_filter: str) -> bool:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from textual.binding import Binding, BindingType
 
-from llmbench.tui.bindings import COMMANDS, PANES, Command, commands_of
+from llmbench.tui.bindings import BY_ID, COMMANDS, PANES, Command, commands_of
 from llmbench.tui.state import State
 
 _ONLY_WATCHED = "this engine can only be watched from here: run llmbench tui on its machine"
@@ -23,11 +23,18 @@ class Subject(NamedTuple):
 
 
 def bindings_of_pane(pane: str) -> list[BindingType]:
-    return _bound(command for command in commands_of(pane) if not command.table)
+    return _bound(command for command in commands_of(pane) if not (command.table or command.app))
 
 
 def bindings_of_table() -> list[BindingType]:
     return _bound(command for command in COMMANDS if command.table)
+
+
+def bindings_of_app() -> list[BindingType]:
+    return [
+        Binding(BY_ID["palette"].key, "command_palette", BY_ID["palette"].label, show=False, id="palette"),
+        Binding(BY_ID["leave"].key, "leave", BY_ID["leave"].label, show=False, id="leave", priority=True),
+    ]
 
 
 def _bound(commands: Iterable[Command]) -> list[BindingType]:

@@ -28,6 +28,7 @@ _WORD: Final = 200
 _FIRST_YEAR: Final = 1970
 _LAST_YEAR: Final = 9000
 _LONGEST: Final = 86_400.0 * 366
+_MOST: Final = 10**12
 
 
 def time_of(at: datetime) -> datetime:
@@ -41,6 +42,11 @@ def time_of(at: datetime) -> datetime:
 def seconds_of(value: float) -> float:
     """Return a duration that is none below zero, and none of years."""
     return min(max(value, 0.0), _LONGEST)
+
+
+def count_of(value: int) -> int:
+    """Return a count that can be reckoned with: JSON has larger numbers than floats."""
+    return min(max(value, 0), _MOST)
 
 
 def reason_of(text: str | None) -> str | None:

@@ -33,7 +33,8 @@ def of_run(event: RunFinished, run: Finished) -> LogLine:
 
 def of_lane(event: LaneState, before: Lane | None) -> LogLine | None:
     """Return the line of a change; None where nothing is new, as when all is told again after a reconnection."""
-    if before is None and event.status in _QUIET:
+    first = before is None or before.silent
+    if first and event.status in _QUIET:
         return None
     if before is not None and (before.status, before.reason) == (event.status, event.reason):
         return None

@@ -15,17 +15,26 @@ _BARS: Final = "▁▂▃▄▅▆▇█"
 _MINUTE: Final = 60
 _HOUR: Final = 3600
 _DAY: Final = 86_400
+_LONGEST: Final = 10**12
+_SIZES: Final = ((9999.5, 1, ""), (999_500, 1e3, "k"), (999_500_000, 1e6, "M"), (999_500_000_000, 1e9, "G"))
 
 
 def significant(value: float | None) -> str:
-    """Return a number with three significant digits: ``0.41``, ``4.12``, ``41.2``, ``412``, ``4123``, ``41.2k``."""
-    if value is None or not math.isfinite(value):
+    """Return a number from 0 on with three significant digits: ``0.41``, ``4.12``, ``41.2``, ``412``, ``41.2k``.
+
+    What is below 0.1 has two decimals; whole numbers of four digits have them all.
+    """
+    if value is None or not is_known(value):
         return UNKNOWN
-    size = abs(value)
-    for below, divisor, suffix in ((9999.5, 1, ""), (999_950, 1e3, "k"), (999_950_000, 1e6, "M")):
-        if size < below:
+    for below, divisor, suffix in _SIZES:
+        if value < below:
             return _three(value / divisor) + suffix
-    return f"{value / 1e9:.3g}G" if size < 1e12 else f"{value:.0e}"
+    return ">1e12"
+
+
+def is_known(value: float | None) -> bool:
+    """Say whether a number is one. An int may be too large for any float."""
+    return value is not None and value == value and abs(value) != math.inf
 
 
 def _three(value: float) -> str:
@@ -42,7 +51,7 @@ def milliseconds(seconds: float | None) -> str:
 
 def seconds(value: float | None) -> str:
     """Return a duration with its unit, as precise as it is short: ``412 ms``, ``4.12 s``, ``3 min``."""
-    if value is None or not math.isfinite(value):
+    if value is None or not is_known(value):
         return UNKNOWN
     if value < 0.9995:
         return f"{milliseconds(value)} ms"
@@ -51,9 +60,9 @@ def seconds(value: float | None) -> str:
 
 def times(ratio: float | None) -> str:
     """Return a ratio in at most four cells: ``1.0``, ``4.1``, ``12``."""
-    if ratio is None or not math.isfinite(ratio):
+    if ratio is None or not is_known(ratio):
         return UNKNOWN
-    return f"{ratio:.1f}" if ratio < 9.95 else significant(round(ratio))
+    return f"{ratio:.1f}" if ratio < 9.95 else significant(ratio).partition(".")[0]
 
 
 def count(value: int | None) -> str:
@@ -65,7 +74,7 @@ def count(value: int | None) -> str:
 
 def share(part: float | None) -> str:
     """Return a share of 1 in per cent, with its sign."""
-    if part is None or not math.isfinite(part):
+    if part is None or not is_known(part):
         return UNKNOWN
     percent = part * 100
     if 0 < percent < 0.1:
@@ -75,9 +84,9 @@ def share(part: float | None) -> str:
 
 def size(count_of_bytes: float | None) -> str:
     """Return a number of bytes with its unit: ``512 B``, ``1.50 MiB``."""
-    if count_of_bytes is None or not math.isfinite(count_of_bytes):
+    if count_of_bytes is None or not is_known(count_of_bytes):
         return UNKNOWN
-    value = float(count_of_bytes)
+    value = float(min(count_of_bytes, _LONGEST**2))
     if value < 1023.5:
         return f"{value:.0f} B"
     for unit in ("KiB", "MiB", "GiB"):
@@ -89,9 +98,9 @@ def size(count_of_bytes: float | None) -> str:
 
 def duration(value: float | None) -> str:
     """Return whole seconds in words: ``14 s``, ``4 min``, ``3 h 05 min``, ``2 d 03 h``."""
-    if value is None or not math.isfinite(value):
+    if value is None or not is_known(value):
         return UNKNOWN
-    whole = max(0, int(value))
+    whole = int(min(max(value, 0), _LONGEST))
     if whole < _MINUTE:
         return f"{whole} s"
     if whole < _HOUR:
@@ -134,9 +143,7 @@ def clock_time(at: datetime | None, now: datetime) -> str:
 
 def top(series: Sequence[Sequence[float | None]]) -> float:
     """Return the largest of all values: what sparklines with one scale share. 0 if there is none."""
-    return max(
-        (value for values in series for value in values if value is not None and math.isfinite(value)), default=0
-    )
+    return max((value for values in series for value in values if value is not None and is_known(value)), default=0)
 
 
 def sparkline(values: Sequence[float | None], cells: int, highest: float) -> str:
@@ -147,7 +154,7 @@ def sparkline(values: Sequence[float | None], cells: int, highest: float) -> str
 
 
 def _bar(value: float | None, highest: float) -> str:
-    if value is None or not math.isfinite(value):
+    if value is None or not is_known(value):
         return " "
-    level = value / highest * len(_BARS) if highest > 0 else 0
-    return _BARS[min(max(math.ceil(level) - 1, 0), len(_BARS) - 1)]
+    level = min(max(value / highest, 0.0), 1.0) if highest > 0 else 0.0
+    return _BARS[max(math.ceil(level * len(_BARS)) - 1, 0)]

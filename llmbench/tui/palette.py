@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from llmbench.tui.app import Dashboard
 
 
+_IN_TIP = 0.1
+"""How well a command matches by its explanation, compared with its name."""
+
+
 class Entry(NamedTuple):
     """What the palette offers; ``why`` it can't be done now, if it can't."""
 
@@ -38,12 +42,16 @@ class Palette(Provider):
         if not isinstance(pane, Pane):
             return
         for command, why in pane.commands():
+            if command.app or command.moves:
+                continue
             name = f"{command.label}  {self._dashboard.written_keys(command)}"
             target = pane.grid if command.table else pane
             do = partial(self.app.run_action, action_of(command), target)
             yield Entry(name, command.tip, partial(_refused, pane, why) if why else do, why)
         for theme in THEMES:
-            yield Entry(f"Theme {theme.name}", "Use these colours for now.", partial(setattr, self.app, "theme", theme.name))
+            yield Entry(
+                f"Theme {theme.name}", "Use these colours for now.", partial(setattr, self.app, "theme", theme.name)
+            )
 
     async def discover(self) -> Hits:
         for entry in self._entries():
@@ -52,7 +60,7 @@ class Palette(Provider):
     async def search(self, query: str) -> Hits:
         matcher = self.matcher(query)
         for entry in self._entries():
-            score = max(matcher.match(entry.name), matcher.match(entry.tip))
+            score = matcher.match(entry.name) or _IN_TIP * (query.casefold() in entry.tip.casefold())
             if score > 0:
                 yield Hit(score, _shown(entry), entry.do, text=entry.name, help=_help(entry))
 

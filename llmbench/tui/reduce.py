@@ -112,7 +112,7 @@ class _Draft:
             self.progress.clear()
 
     def dropped(self, item: Dropped) -> None:
-        self.lost += max(item.count, 0)
+        self.lost += incoming.count_of(item.count)
 
     def bad_frame(self, item: Unreadable) -> None:
         self.unreadable.append(item.why)
@@ -126,7 +126,7 @@ class _Draft:
         if before is None and not self._has_room:
             return
         self.say(log_lines.of_lane(event, before))
-        lasts = before is not None and before.status == event.status
+        lasts = before is not None and not before.silent and before.status == event.status
         lane = before or Lane(name=event.lane, status=event.status, since=event.at)
         group[event.lane] = _with(
             lane,
@@ -135,6 +135,7 @@ class _Draft:
             reason=event.reason,
             until=event.until,
             restarts=event.restarts,
+            silent=False,
         )
         if event.status in _NOTHING_STREAMS:
             self._forget_runs(event.lane)
@@ -161,7 +162,7 @@ class _Draft:
         """Tell lanes from the engine's other actors. A lane that said nothing yet starts; one that is gone is gone."""
         known = self.actors | self.lanes
         self.lanes = {
-            name: known.get(name) or Lane(name=name, status="starting", since=engine.started_at)
+            name: known.get(name) or Lane(name=name, status="starting", since=engine.started_at, silent=True)
             for name in engine.lanes
         }
         self.actors = {
@@ -250,7 +251,7 @@ class _Draft:
         lane = group.get(name)
         if lane is None and not self._has_room:
             return
-        group[name] = change(lane or Lane(name=name, status="starting", since=self.now))
+        group[name] = change(lane or Lane(name=name, status="starting", since=self.now, silent=True))
 
     # the end
 
@@ -286,10 +287,10 @@ class _Draft:
             model_id=last.model_id,
             started_at=self.now - timedelta(seconds=elapsed),
         )
-        new = [(incoming.seconds_of(step.elapsed), step.visible_chunks) for step in steps[-TICKS:]]
+        new = [(incoming.seconds_of(step.elapsed), incoming.count_of(step.visible_chunks)) for step in steps[-TICKS:]]
         return _with(
             run,
-            chunks=last.visible_chunks,
+            chunks=incoming.count_of(last.visible_chunks),
             elapsed=elapsed,
             text=continued(run.text, "".join([step.text for step in steps]), TEXT),
             ticks=(*run.ticks, *new)[-TICKS:],

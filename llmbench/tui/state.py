@@ -65,7 +65,7 @@ class Finished(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Lane(msgspec.Struct, frozen=True, kw_only=True):
-    """A lane, or another actor of the engine. ``since`` is when its status became what it is.
+    """A lane, or another actor of the engine. ``since`` is when its status became what it is; ``silent``: it told none.
 
     ``ok`` and ``failed`` count runs since the viewer began; ``recent`` are the last of them, the newest last;
     ``failing_since`` is when the first of an unbroken row of failures ended, the newest run being one. ``slow_since``
@@ -79,6 +79,7 @@ class Lane(msgspec.Struct, frozen=True, kw_only=True):
     reason: str | None = None
     until: datetime | None = None
     restarts: int = 0
+    silent: bool = False
     figures: LaneFigures | None = None
     ok: int = 0
     failed: int = 0

@@ -25,12 +25,14 @@ class Cell(msgspec.Struct, frozen=True):
 class Column(msgspec.Struct, frozen=True, kw_only=True):
     """``width`` is in cells, 0 for the one that takes what is left.
 
-    Of columns that don't fit, those with the highest ``drop`` go first; 0 stays always.
+    Of columns that don't fit, those with the highest ``drop`` go first; 0 stays always. Where a text is too long, its
+    end is left out, or with ``keeps_end`` its beginning.
     """
 
     name: str
     width: int
     right: bool = False
+    keeps_end: bool = False
     drop: int = 0
 
 

@@ -170,7 +170,8 @@ def _wrapped(text: str, cells: int) -> list[str]:
     while width(text) > cells:
         head = _head(text, cells)
         space = head.rfind(" ") + 1
-        head = head[:space] if space > cells // 2 else head
+        if text[len(head)] != " " and space > cells // 2:
+            head = head[:space]
         lines.append(head.rstrip())
-        text = text[len(head) :]
+        text = text[len(head) :].removeprefix(" ")
     return [*lines, text]

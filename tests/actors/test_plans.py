@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
 
 from llmbench.actors.due import ModelClock, due_at
-from llmbench.actors.plans import Batch, Plan, Rotation
+from llmbench.actors.plans import Batch, Load, Plan, Rotation
 from llmbench.errors import KINDS
 from llmbench.messages import (
     Acknowledged,
@@ -187,6 +187,63 @@ class TestRotation:
         assert len(take_all(plan)) == 3
 
 
+class TestAskedFor:
+    """A model that a person wants to be measured now."""
+
+    FRESHLY = dict.fromkeys((("openai", name) for name in "abc"), ModelClock(last_success=NOON))
+
+    def test_it_is_due_until_it_is_measured(self) -> None:
+        """A job that came back unstarted is still asked for; an outcome, or another runner's, settles it."""
+        plan = Rotation(runs(CATALOGUE), self.FRESHLY, FRESH)
+        assert plan.next_job("openai", NOON) is None
+        for settle in (acknowledged, not_stored, elsewhere):
+            assert plan.ask_for("OpenAI", "A") == 1
+            plan.apply(deferred(next_one(plan)))
+            job = next_one(plan)
+            assert (job.model.model_id, job.asked) == ("a", True)
+            plan.apply(settle(job))
+            assert plan.next_job("openai", NOON) is None
+
+    def test_it_goes_before_what_has_waited_longer(self) -> None:
+        plan = Rotation(runs(CATALOGUE[:2]), {("openai", "b"): ModelClock(last_success=NOON)}, FRESH)
+        plan.ask_for("openai", "b")
+
+        assert [job.model.model_id for job in take_all(plan)] == ["b", "a"]
+
+    def test_what_is_in_flight_is_being_measured_already(self) -> None:
+        """It is not measured once more afterwards."""
+        plan = Rotation(runs(CATALOGUE[:1]), {}, FRESH)
+        job = next_one(plan)
+        assert plan.ask_for("openai") == plan.ask_for("openai", "a") == 0
+        assert plan.standing(("openai", "a")) == "in_flight"
+        plan.apply(acknowledged(job))
+
+        assert plan.standing(("openai", "a")) == "waiting"
+        assert plan.standing(("openai", "z")) is None
+        assert plan.next_job("openai", NOON) is None
+
+    def test_a_model_that_is_disabled_is_not_asked_for_any_more(self) -> None:
+        """Not even when it comes back."""
+        plan = Rotation(runs(CATALOGUE), self.FRESHLY, FRESH)
+        plan.ask_for("openai", "a")
+        plan.replace_models(runs(CATALOGUE[1:]))
+        assert not plan.measures(("openai", "a"))
+        plan.replace_models(runs(CATALOGUE))
+
+        assert plan.next_job("openai", NOON) is None
+
+    def test_another_runners_time_and_a_backoff_are_passed_over(self) -> None:
+        """A person may know that it works again."""
+        plan = Rotation(runs(CATALOGUE[:1]), {}, FRESH)
+        plan.apply(elsewhere(next_one(plan)))
+        assert plan.ask_for("openai") == 1
+        plan.apply(acknowledged(next_one(plan), kind="auth"))
+        assert plan.next_job("openai", NOON) is None
+        plan.ask_for("openai", "a")
+
+        assert next_one(plan).asked
+
+
 class RotationMachine(RuleBasedStateMachine):
     """A day in the life of a Rotation, against what is known of it from outside."""
 
@@ -197,6 +254,7 @@ class RotationMachine(RuleBasedStateMachine):
         self.now = NOON
         self.flying: dict[str, tuple[Key, datetime]] = {}
         self.clocks: dict[Key, ModelClock] = {}
+        self.asked: set[Key] = set()
         self.plan = Rotation([], {}, FRESH)
         self.change_catalogue(enabled)
 
@@ -204,6 +262,7 @@ class RotationMachine(RuleBasedStateMachine):
     def change_catalogue(self, enabled: set[int]) -> None:
         models = [CATALOGUE[index] for index in sorted(enabled)]
         self.enabled = {key_of(each) for each in models}
+        self.asked &= self.enabled
         self.plan.replace_models(runs(models))
 
     @rule(minutes=st.floats(0, 400))
@@ -219,16 +278,28 @@ class RotationMachine(RuleBasedStateMachine):
             return Job(outcome_id="none", model=CATALOGUE[0], profile=PROFILE)
         key = key_of(job.model)
         assert key in expected, "it is enabled, of this lane, due and not in flight"
-        oldest = min(self._success(each) for each in expected)
-        assert self._success(key) == oldest, "no other that is due has waited longer"
+        first = self.asked.intersection(expected) or expected
+        assert key in first, "what a person asks for goes first"
+        assert self._success(key) == min(map(self._success, first)), "no other that is due has waited longer"
+        assert job.asked == (key in self.asked)
         assert job.outcome_id not in self.flying
         self.flying[job.outcome_id] = key, self.now
         return job
 
+    def _idle(self) -> set[Key]:
+        return self.enabled - {key for key, _at in self.flying.values()}
+
     def _due(self, lane: str) -> list[Key]:
-        busy = {key for key, _at in self.flying.values()}
-        clocks = {key: self.clocks.get(key, ModelClock()) for key in self.enabled - busy if key[0] == lane}
-        return [key for key, clock in clocks.items() if due_at(key, clock, FRESH) <= self.now]
+        return [key for key in self._idle() if key[0] == lane and self._due_at(key) <= self.now]
+
+    def _due_at(self, key: Key) -> datetime:
+        return moment(-1e6) if key in self.asked else due_at(key, self.clocks.get(key, ModelClock()), FRESH)
+
+    @rule(lane=st.sampled_from(LANES), name=st.none() | st.sampled_from("abcx"))
+    def want(self, lane: str, name: str | None) -> None:
+        wanted = {key for key in self._idle() if key[0] == lane and name in (None, key[1])}
+        assert self.plan.ask_for(lane.upper(), name and name.upper()) == len(wanted)
+        self.asked |= wanted
 
     def _success(self, key: Key) -> datetime:
         return self.clocks.get(key, ModelClock()).last_success or moment(-1e6)
@@ -238,12 +309,14 @@ class RotationMachine(RuleBasedStateMachine):
         message = acknowledged(job, at=self.now, kind=kind, retry_after=retry_after)
         self.plan.apply(message)
         if known := self.flying.pop(job.outcome_id, None):
+            self.asked.discard(known[0])
             self.clocks[known[0]] = self.clocks.get(known[0], ModelClock()).after(message)
 
     @rule(job=consumes(jobs))
     def refuse(self, job: Job) -> None:
         self.plan.apply(not_stored(job))
         if known := self.flying.pop(job.outcome_id, None):
+            self.asked.discard(known[0])
             self.clocks[known[0]] = self.clocks.get(known[0], ModelClock()).after_refusal(known[1])
 
     @rule(job=consumes(jobs))
@@ -259,9 +332,17 @@ class RotationMachine(RuleBasedStateMachine):
     @invariant()
     def it_says_when_to_look_again(self) -> None:
         at = self.plan.next_due(self.now)
-        waiting = self.enabled - {key for key, _at in self.flying.values()}
-        later = [due_at(key, self.clocks.get(key, ModelClock()), FRESH) for key in waiting]
+        later = map(self._due_at, self._idle())
         assert at == min((each for each in later if each > self.now), default=None)
+
+    @invariant()
+    def it_says_what_a_lane_has_to_do(self) -> None:
+        for lane in LANES:
+            load = self.plan.load(lane, self.now)
+            times = [self._due_at(key) for key in self._idle() if key[0] == lane]
+            due = sum(at <= self.now for at in times)
+            assert (load.models, load.due) == (sum(key[0] == lane for key in self.enabled), due)
+            assert load.next_due == (None if due else min(times, default=None))
 
     def teardown(self) -> None:
         """In the end everything that is enabled gets its turn once more: nothing was retired or lost."""
@@ -336,6 +417,14 @@ class TestBatch:
 
         assert batch.finished
         assert batch.given_up == {"groq": (1, "no key")}
+
+    def test_what_a_lane_has_to_do(self) -> None:
+        """Models count once, runs that wait each; what is in flight is not due, and nothing will be later."""
+        batch = Batch(runs(CATALOGUE * 2), "bench")
+        next_one(batch)
+
+        assert batch.load("openai", NOON) == Load(3, 5)
+        assert batch.load("nobody", NOON) == Load(0, 0)
 
     def test_overlap_lets_runs_of_one_model_go_on_together(self) -> None:
         """A bench that asks for it measures a model under load of its own."""

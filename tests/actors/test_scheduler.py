@@ -16,7 +16,17 @@ from llmbench.actors.due import ModelClock
 from llmbench.actors.plans import Batch, Plan, Rotation
 from llmbench.actors.scheduler import Mailboxes, Scheduler
 from llmbench.clock import SystemClock
-from llmbench.messages import Acknowledged, Hold, Job, LaneBlocked, LaneReset, Ready, SchedulerMessage
+from llmbench.messages import (
+    Acknowledged,
+    Hold,
+    Job,
+    LaneBlocked,
+    LaneReset,
+    LeaseGranted,
+    LookAgain,
+    Ready,
+    SchedulerMessage,
+)
 from tests.actors.engine import LIMIT, runs
 
 LANES = ("groq", "openai")
@@ -232,3 +242,118 @@ async def test_a_crash_loses_neither_questions_nor_jobs() -> None:
             group.start_soon(around.scheduler.run)
             around.tell(done(await around.job()))
     around.close()
+
+
+async def test_a_paused_lane_gets_nothing_and_keeps_its_questions() -> None:
+    """Others get theirs; what it had asked for is answered once it is resumed, without being asked again."""
+    async with scheduling(Rotation(runs("groq", "a", "b") + runs("openai", "c"), {}, FRESH)) as around:
+        around.scheduler.pause("groq")
+        around.tell(Ready(provider="groq"), Ready(provider="groq"), Ready(provider="openai"))
+        assert (await around.job("openai")).model.model_id == "c"
+        assert around.handed_out() == []
+        assert (around.scheduler.paused("groq"), around.scheduler.hold) == (True, None)
+
+        around.scheduler.resume("groq")
+        around.tell(LookAgain())
+        assert [(await around.job()).model.model_id for _ in range(2)] == ["a", "b"]
+
+
+async def test_a_job_that_was_handed_out_is_taken_back_by_a_pause() -> None:
+    """It did not start: it lay in the mailbox, or waited for its lease, and goes back, with the question for it."""
+    async with scheduling(Rotation(runs("groq", "a", "b"), {}, FRESH)) as around:
+        around.tell(Ready(provider="groq"), Ready(provider="groq"))
+        await anyio.wait_all_tasks_blocked()
+        around.scheduler.pause("groq")
+        around.scheduler.pause("groq")
+        await anyio.wait_all_tasks_blocked()
+        assert around.handed_out() == []
+
+        around.scheduler.resume("groq")
+        around.tell(LookAgain())
+        assert {(await around.job()).model.model_id for _ in range(2)} == {"a", "b"}
+        assert around.handed_out() == []
+
+
+async def test_a_job_that_waits_for_its_lease_is_taken_back_by_a_pause() -> None:
+    """A lease that comes too late is given back, and nothing starts."""
+    plan = Rotation(runs("groq", "a"), {}, FRESH)
+    async with scheduling(plan) as around:
+        leasing = Wished()
+        around.scheduler._leasing = leasing  # type: ignore[assignment]
+        around.tell(Ready(provider="groq"))
+        await anyio.wait_all_tasks_blocked()
+        (job,) = leasing.wanted
+        around.scheduler.pause("groq")
+        granted = LeaseGranted(outcome_id=job.outcome_id, provider="groq", model_id="a", until=1e9)
+        around.tell(granted)
+        await anyio.wait_all_tasks_blocked()
+        assert (leasing.wanted, leasing.returned, around.handed_out()) == ([], [granted], [])
+
+        around.scheduler.resume("groq")
+        around.tell(LookAgain())
+        await anyio.wait_all_tasks_blocked()
+        assert [one.model.model_id for one in leasing.wanted] == ["a"]
+
+
+class Wished:
+    """Leases that are never granted by themselves."""
+
+    def __init__(self) -> None:
+        self.wanted: list[Job] = []
+        self.returned: list[LeaseGranted] = []
+
+    def want(self, job: Job) -> None:
+        self.wanted.append(job)
+
+    def want_no_more(self, job: Job) -> None:
+        self.wanted.remove(job)
+
+    def settle(self, message: object) -> None:
+        pass
+
+    def give_back(self, message: LeaseGranted) -> None:
+        self.returned.append(message)
+
+
+async def test_a_pause_of_all_lanes_holds_everything() -> None:
+    """It is told why, and a round does not give anything up for it."""
+    plan = Batch(runs("groq", "a") + runs("openai", "b"), "scheduled")
+    async with scheduling(plan) as around:
+        for name in LANES:
+            around.scheduler.pause(name)
+        around.tell(Ready(provider="groq"), Ready(provider="openai"))
+        await anyio.wait_all_tasks_blocked()
+        assert "paused" in str(around.scheduler.hold)
+        around.tell(Hold(reason=None))
+        await anyio.wait_all_tasks_blocked()
+        assert around.handed_out() == []
+
+        around.scheduler.resume("openai")
+        around.tell(LookAgain())
+        around.tell(done(await around.job("openai")))
+        assert around.scheduler.hold is None
+        assert plan.given_up == {}
+
+
+async def test_a_lane_that_crashes_stays_paused() -> None:
+    """Its next life gets nothing either."""
+    async with scheduling(Rotation(runs("groq", "a"), {}, FRESH)) as around:
+        around.scheduler.pause("groq")
+        around.tell(LaneReset(provider="groq"), Ready(provider="groq"))
+        await anyio.wait_all_tasks_blocked()
+        assert around.handed_out() == []
+
+
+async def test_a_model_that_is_asked_for_is_handed_out_to_a_lane_that_waits() -> None:
+    """Though it is fresh, at once, and once."""
+    plan = Rotation(runs("groq", "a"), {("groq", "a"): ModelClock(last_success=datetime.now(UTC))}, FRESH)
+    async with scheduling(plan) as around:
+        around.tell(Ready(provider="groq"), Ready(provider="groq"))
+        await anyio.wait_all_tasks_blocked()
+        assert around.handed_out() == []
+        plan.ask_for("groq", "a")
+        around.tell(LookAgain())
+        job = await around.job()
+        around.tell(done(job))
+        await anyio.wait_all_tasks_blocked()
+        assert around.handed_out() == []

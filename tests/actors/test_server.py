@@ -130,3 +130,13 @@ async def test_answers_carry_no_server_header(store: GatedStore, tmp_path: Path)
     """An answer does not tell what the server is made of."""
     async with running(store, tmp_path) as bridge:
         assert "server" not in (await bridge.get("/healthz")).headers
+
+
+async def test_answers_go_out_at_once(store: GatedStore, tmp_path: Path) -> None:
+    """No algorithm holds an answer back until what was sent before is confirmed, which takes up to 40 ms."""
+    async with running(store, tmp_path) as bridge, await bridge.connect():
+        assert (await bridge.get("/healthz")).is_success
+        assert bridge.server._serving is not None
+        accepted = [one.transport.get_extra_info("socket") for one in bridge.server._serving.server_state.connections]
+        assert accepted
+        assert all(one.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) for one in accepted)

@@ -147,7 +147,7 @@ async def test_a_crash_of_the_sink_is_told_and_costs_nothing(simulator: SpawnedS
 
     assert batch.done == 6
     assert ids(engine.stored) == ids(await in_store(store))
-    assert engine.statuses("sink") == ["restarting", "starting", "stopped"]
+    assert engine.statuses("sink") == ["restarting", "starting", "ok", "stopped"]
     assert engine.statuses("groq") == ["ok", "stopped"]
 
 

@@ -106,6 +106,14 @@ async def told_until_it_works(supervised: Supervised, actor: Fragile, bus: Bus) 
 
 
 class TestSupervised:
+    async def test_one_that_does_not_say_how_it_is_counts_as_well_again(self) -> None:
+        """Or one crash, long ago, would leave it "starting" for ever, for the dashboard and for `/health`."""
+        bus, actor = Bus(), Fragile(crashes=1)
+        supervised = Supervised("sink", actor.run, bus, SystemClock(), budget(first=0.01), announces=False)
+        told = await told_until_it_works(supervised, actor, bus)
+
+        assert [state.status for state in told] == ["restarting", "starting", "ok", "stopped"]
+
     async def test_a_crash_is_followed_by_a_restart_that_everybody_sees(self, caplog: pytest.LogCaptureFixture) -> None:
         """Each crash is told with its reason and the time of the next start, then the start itself."""
         bus, actor = Bus(), Fragile(crashes=2)

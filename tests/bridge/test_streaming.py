@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 from llmbench.bridge.live import Dropped, Frames, parse
-from llmbench.messages import LiveEvent, RunStarted
+from llmbench.messages import LaneState, LiveEvent, RunStarted
 from tests.bridge.serving import GatedStore, Running, running, until_closed
 from tests.stores.documents import moment
 
@@ -51,6 +51,16 @@ async def test_events_come_in_order(bridge: Running) -> None:
         for number in range(5):
             bridge.bus.publish(_event(number))
         assert [await reader.next() for _ in range(5)] == [_event(number) for number in range(5)]
+
+
+async def test_first_how_things_are(bridge: Running) -> None:
+    """Who comes in the middle learns what streams and how each lane is, and then all that happens, once."""
+    state = LaneState(lane="openai", status="blocked", at=moment(), reason="auth")
+    for event in (_event(1), _event(2), state):
+        bridge.bus.publish(event)
+    async with _reading(bridge) as reader:
+        bridge.bus.publish(_event(3))
+        assert [await reader.next() for _ in range(4)] == [state, _event(1), _event(2), _event(3)]
 
 
 async def test_heartbeat(store: GatedStore, tmp_path: Path) -> None:

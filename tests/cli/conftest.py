@@ -98,14 +98,14 @@ class Program:
         self, *arguments: str | Path, command: Sequence[str] = COMMAND, **options: Any
     ) -> Iterator[subprocess.Popen[str]]:
         """Start a command that goes on until it is ended; it is killed if a test leaves it running."""
+        usual: dict[str, Any] = {"stdin": subprocess.DEVNULL, "env": self.environment()}
         process = subprocess.Popen(
             [*command, *map(str, arguments)],
             cwd=self.home,
-            env=self.environment(),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             encoding="utf-8",
-            **{"stdin": subprocess.DEVNULL} | options,
+            **usual | options,
         )
         with process:
             try:

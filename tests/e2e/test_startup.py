@@ -23,7 +23,8 @@ sys.stderr.write(json.dumps([code, sorted(sys.modules)]))
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--version"], ["--help"], ["bench", "--help"], ["demo", "--help"], ["simulate", "--help"]]
+    "arguments",
+    [["--version"], ["--help"], ["bench", "--help"], ["demo", "--help"], ["simulate", "--help"], ["tui", "--help"]],
 )
 def test_help_loads_nothing_heavy(place: Place, arguments: list[str]) -> None:
     """No SDK, no event loop, no terminal toolkit: whoever only asks has an answer at once."""

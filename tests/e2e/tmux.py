@@ -65,6 +65,10 @@ class Pane:
         """Send a signal to the program."""
         os.kill(self.pid, number)
 
+    def close(self) -> None:
+        """Take the terminal away."""
+        self._run("kill-server")
+
     @property
     def pid(self) -> int:
         return int(self._read("pid"))

@@ -153,6 +153,20 @@ class PutContract:
         assert await everything(store) == [kept]
         assert await store.rollups() == counted
 
+    async def test_all_kinds_of_conflicts_in_one_batch(self, store: Store) -> None:
+        """Known ids come again as another kind or as they were, among new ones: each has its own verdict."""
+        kept: list[Outcome] = [sample(), failure(), sample(sample_role="bench")]
+        await store.put([envelope(one, publish=one is not kept[2]) for one in kept])
+        counted = await store.rollups()
+        again: list[Outcome] = [sample(id=kept[1].id), failure(id=kept[0].id), failure(id=kept[2].id), *kept]
+        new: list[Outcome] = [sample(), failure()]
+
+        verdicts = await store.put([envelope(one) for one in (again[0], new[0], *again[1:], new[1])])
+
+        assert statuses(verdicts) == ["conflict", "stored", "conflict", "conflict", *["duplicate"] * 3, "stored"]
+        assert {one.id for one in await everything(store)} == {one.id for one in (*kept, *new)}
+        assert await store.rollups() != counted
+
     @pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
     @pytest.mark.parametrize(
         ("field", "place"),

@@ -10,9 +10,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmbench.messages import Sample
-from llmbench.stores.canonical import UnstorableError, canonical_json
-from tests.stores.documents import model, sample
+from llmbench.messages import Failure, Outcome, Sample
+from llmbench.stores.canonical import (
+    UnstorableError,
+    as_canonical,
+    canonical_form,
+    canonical_json,
+    canonical_milliseconds,
+    in_milliseconds,
+    read_canonical,
+)
+from tests.stores.documents import NOON, failure, model, sample
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats() | st.text(),
@@ -73,3 +81,48 @@ def test_model_without_a_time_zone_is_refused() -> None:
     """A date without a time zone is refused by name, in models too."""
     with pytest.raises(UnstorableError, match="no time zone in 'disabled_at'"):
         canonical_json(model(disabled_at=model().created_at.replace(tzinfo=None)))
+
+
+@pytest.mark.parametrize("outcome", [sample(), failure()], ids=["sample", "failure"])
+@pytest.mark.parametrize("microseconds", [0, 123_000, 123_456])
+def test_what_is_known_saves_no_difference(outcome: Outcome, microseconds: int) -> None:
+    """Cut to milliseconds it is the same, whether its canonical form was known or had to be made."""
+    document = msgspec.structs.replace(outcome, run_ts=NOON.replace(microsecond=microseconds))
+    known = canonical_json(document)
+
+    assert canonical_milliseconds(document, known) == canonical_milliseconds(document, None)
+    assert canonical_milliseconds(document, known) == canonical_form(in_milliseconds(document))
+
+
+@pytest.mark.parametrize("outcome", [sample(), failure()], ids=["sample", "failure"])
+def test_only_the_canonical_form_is_one(outcome: Outcome) -> None:
+    """It reads back as the document; in any other spelling, or as another kind, it is refused."""
+    text = canonical_json(outcome)
+    kind, other = (Sample, Failure) if isinstance(outcome, Sample) else (Failure, Sample)
+    fields = msgspec.json.decode(text)
+    spellings = [
+        text + b" ",
+        text[:-1] + b',"publish":true}',
+        text[:-1] + b',"_id":"0123456789abcdef01234567"}',
+        text.replace(b"Z", b"+00:00", 1),
+        msgspec.json.encode(dict(reversed(fields.items()))),
+        msgspec.json.encode(fields | {"display_name": None}),
+        text[:-1],
+        b"\xff",
+        b"[" * 100_000,
+    ]
+
+    assert read_canonical(text, kind) == outcome
+    for spelling in spellings:
+        with pytest.raises(UnstorableError):
+            read_canonical(spelling, kind)
+    with pytest.raises(UnstorableError):
+        read_canonical(text, other)
+
+
+def test_what_another_version_wrote_is_not_canonical() -> None:
+    """A document may have been written with fields that were left out, or are not known, here."""
+    document = sample()
+    text = canonical_json(document)
+    assert as_canonical(text, document) == text
+    assert as_canonical(text[:-1] + b',"of_another_version":1}', document) is None

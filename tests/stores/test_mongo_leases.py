@@ -236,6 +236,20 @@ class TestFreshness:
 
         assert (await granted(there)).failures_in_a_row == 3
 
+    async def test_what_a_person_asks_for_is_measured_however_fresh(self, here: Leases, there: Leases) -> None:
+        """A success and a failure of late do not keep it back; a run that goes on does, whoever asks."""
+        await here.release([Ended(lease=await granted(here), result="succeeded")])
+        await here.release([Ended(lease=await granted(here, fresh=0.0), result="failed", rest=3600.0)])
+        asked = Claim(key=KEY, outcome_id=new_outcome_id(), asked=True)
+        assert (await withheld(there)).reason == "resting"
+
+        [answer] = await there.claim([asked], fresh=FRESH)
+        assert isinstance(answer, Granted)
+        [held] = await here.claim([Claim(key=KEY, outcome_id=new_outcome_id(), asked=True)], fresh=FRESH)
+        assert isinstance(held, Withheld)
+        assert (held.reason, held.runner) == ("held", "there")
+        assert 0 < held.seconds <= TERM
+
     async def test_a_regions_successes_are_known(self, here: Leases, there: Leases) -> None:
         """When each of its models was measured, by whomever; nothing of what failed, or of other regions."""
         before = datetime.now(UTC)

@@ -22,6 +22,8 @@ from llmbench.tui.widgets.grid import Grid
 from llmbench.tui.widgets.lines import Lines
 
 _LONGEST_FILTER = 100
+_WIDTHS: list[tuple[int, str]] = [(0, "-narrow"), (100, "-normal"), (160, "-wide")]
+_HEIGHTS: list[tuple[int, str]] = [(0, "-short"), (30, "-tall")]
 
 
 class Pane(Asking):
@@ -35,6 +37,8 @@ class Pane(Asking):
     sentence: ClassVar[str]
     has_detail: ClassVar[bool] = False
     AUTO_FOCUS = "#main"
+    HORIZONTAL_BREAKPOINTS = _WIDTHS
+    VERTICAL_BREAKPOINTS = _HEIGHTS
 
     def __init_subclass__(cls, **options: Any) -> None:
         cls.BINDINGS = bindings_of_pane(cls.key)
@@ -200,10 +204,17 @@ class Pane(Asking):
             self._toggle_detail()
 
     def _toggle_detail(self) -> None:
+        """Show the panel alone, or all as before."""
         self.toggle_class("-detail")
+        alone = self.has_class("-detail")
+        focusable = [widget for widget in self.query("#detail, #detail *") if widget.can_focus]
+        if alone and focusable:
+            focusable[0].focus()
+        elif not alone:
+            self.grid.focus()
         self.touch()
 
-    def action_pause(self) -> None:
+    def action_pause_view(self) -> None:
         self.dashboard.hold_view()
 
     def action_export(self) -> None:
@@ -211,9 +222,6 @@ class Pane(Asking):
 
     def action_help(self) -> None:
         self.dashboard.show_help(self)
-
-    def action_palette(self) -> None:
-        self.app.action_command_palette()
 
     async def action_quit(self) -> None:
         await self.app.action_quit()

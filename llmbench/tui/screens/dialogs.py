@@ -31,7 +31,7 @@ class Confirm(ModalScreen[bool | None]):
             yield Static(self._question, classes="question", markup=False)
             yield Static(self._answers, markup=False)
 
-    def action_answer(self, answer: bool | None) -> None:  # noqa: FBT001  an action's parameter has no name
+    def action_answer(self, answer: bool | None) -> None:
         self.dismiss(answer)
 
 

@@ -17,7 +17,6 @@ from llmbench.tui.text import width
 from llmbench.tui.widgets.drawing import Line
 from llmbench.tui.widgets.lines import Lines
 
-
 Entry = tuple[Command, str, str | None]
 """A command, its keys as they are written, and why it can't be carried out now, if it can't."""
 

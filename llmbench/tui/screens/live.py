@@ -19,7 +19,7 @@ _NONE = (Cell("no stream is chosen", "muted"),)
 
 class Live(Pane):
     key = "live"
-    sentence = "What streams now, the oldest first, and the chosen stream as it fills, with the gaps between its chunks."
+    sentence = "What streams now, the oldest first, and the chosen stream as it fills, with its gaps."
     has_detail = True
 
     def body(self) -> ComposeResult:

@@ -22,13 +22,11 @@ _TALL: Final = 30
 def title(state: State, now: datetime, pane: str, columns: int) -> tuple[Cell, ...]:
     """Return the line on top: the screens with their digits, the connection, the time."""
     link = verdicts.link(state, now)
-    right = [Cell(link.text, link.tone), Cell(f" {clock_time(now, now)}", "muted")]
-    room = columns - sum(width(cell.text) for cell in right) - 1
-    left = next(
-        (names for names in (_names(pane, "  "), _names(pane, " "), _digits(pane)) if _width(names) <= room),
-        _digits(pane),
-    )
-    blanks = max(room - _width(left), 0) + 1
+    said, time = Cell(link.text, link.tone), Cell(f" {clock_time(now, now)}", "muted")
+    wide, narrow, digits = _names(pane, "  "), _names(pane, " "), _digits(pane)
+    ways = ((wide, [said, time]), (narrow, [said, time]), (narrow, [said]), (digits, [said, time]))
+    left, right = next((way for way in ways if _width(way[0]) + _width(way[1]) < columns), ways[-1])
+    blanks = max(columns - _width(left) - _width(right), 1)
     return (*left, Cell(" " * blanks), *right)
 
 

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime
+from itertools import pairwise
 from typing import Final
 
 from llmbench.tui import cells, numbers, verdicts
 from llmbench.tui.cells import number, plural
 from llmbench.tui.state import Finished, Run, State
 from llmbench.tui.table import Cell, Column, Row, Table, Tone
-from llmbench.tui.text import cut, safe, tail, wrap
+from llmbench.tui.text import cut, safe, wrap
 from llmbench.tui.views.overview import waiting
 
 _PROVIDER: Final = 13
-_MODEL: Final = 28
+_MODEL: Final = 20
 _SPARKLINE: Final = 20
-_TEXT: Final = 400
+_TEXT: Final = 160
 _SILENT: Final = 3.0
 """Seconds without a new chunk after which a stream is called silent: progress is told ten times a second."""
 
@@ -24,7 +25,7 @@ _SILENT: Final = 3.0
 def live(state: State, now: datetime, text_filter: str = "") -> Table:
     """Return the table of streams in flight, the oldest first."""
     runs = sorted(state.runs.values(), key=lambda run: (run.started_at, run.outcome_id))
-    top = numbers.top([gaps(run)[-_SPARKLINE:] for run in runs])
+    top = numbers.top([gaps(run, _SPARKLINE) for run in runs])
     then = _as_of(state, now)
     rows = [_row(run, top, then) for run in runs]
     shown = cells.filtered(rows, text_filter)
@@ -47,7 +48,7 @@ def _columns(top: float) -> tuple[Column, ...]:
         Column(name="chunks", width=6, right=True, drop=1),
         Column(name="per s", width=5, right=True, drop=3),
         Column(name=f"gaps, ≤ {numbers.seconds(top)}" if top else "gaps", width=_SPARKLINE, drop=4),
-        Column(name="text", width=0),
+        Column(name="text", width=0, keeps_end=True),
     )
 
 
@@ -55,7 +56,7 @@ def _row(run: Run, top: float, now: datetime) -> Row:
     word, tone = _how(run, now)
     lasted = _lasted(run, now)
     rate = _rate(run)
-    between = gaps(run)
+    between = gaps(run, _SPARKLINE)
     return Row(
         run.outcome_id,
         (
@@ -66,7 +67,7 @@ def _row(run: Run, top: float, now: datetime) -> Row:
             number(numbers.count(run.chunks), run.chunks),
             number(numbers.significant(rate), rate),
             number(numbers.sparkline(between, _SPARKLINE, top), max(between, default=None), "accent"),
-            Cell(tail(safe(run.text[-_TEXT:].replace("\n", " ")), _TEXT)),
+            Cell(_end(run.text)),
         ),
     )
 
@@ -87,12 +88,18 @@ def _rate(run: Run) -> float | None:
     return run.chunks / run.elapsed if run.chunks and run.elapsed > 0 else None
 
 
-def gaps(run: Run) -> list[float]:
-    """Return the mean time between two chunks, in seconds, from each step of a stream to the next."""
-    steps = zip(run.ticks, run.ticks[1:], strict=False)
+def _end(text: str) -> str:
+    """Return the end of a text in one line; what is left out shows when there is room for more than the rest."""
+    line = text[-_TEXT:].replace("\n", " ")
+    return line if len(text) <= _TEXT else f"…{line}"
+
+
+def gaps(run: Run, last: int | None = None) -> list[float]:
+    """Return the mean time between two chunks, in seconds, from each of the last steps of a stream to the next."""
+    ticks = run.ticks if last is None else run.ticks[-last - 1 :]
     return [
         (later - earlier) / (more - before)
-        for (earlier, before), (later, more) in steps
+        for (earlier, before), (later, more) in pairwise(ticks)
         if more > before and later >= earlier
     ]
 

@@ -19,6 +19,7 @@ _SOURCE: Final = 13
 _RANKS: Final[dict[Level, int]] = {"info": 0, "warning": 1, "error": 2}
 _TONES: Final[dict[Level, Tone]] = {"info": "plain", "warning": "warn", "error": "bad"}
 _WORDS: Final[dict[Level, str]] = {"info": "● info", "warning": "▲ warning", "error": "✖ error"}
+_NONE: Final[dict[Level, str]] = {"info": "no line", "warning": "no warning and no error", "error": "no error"}
 _COLUMNS: Final = (
     Column(name="time", width=8),
     Column(name="level", width=9, drop=1),
@@ -68,7 +69,7 @@ def _empty(state: State, now: datetime, text_filter: str, level: Level | None) -
         return "nothing has happened yet" if state.engine is not None else waiting(state, now)
     if text_filter:
         return cells.nothing_matches("line", text_filter)
-    return f"no line is a {level} or worse" if level is not None else ""
+    return _NONE[level] if level is not None else ""
 
 
 def _hidden(lines: Iterable[LogLine], kept: Iterable[LogLine]) -> str | None:

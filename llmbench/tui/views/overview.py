@@ -74,8 +74,8 @@ def _columns(top: float) -> tuple[Column, ...]:
         Column(name="tok/s", width=6, right=True, drop=4),
         Column(name="× usual", width=7, right=True, drop=4),
         Column(name="pace/min", width=8, right=True, drop=10),
-        Column(name="breaker", width=8, drop=9),
-        Column(name="why", width=0),
+        Column(name="breaker", width=8, drop=11),
+        Column(name="why", width=0, drop=9),
     )
 
 

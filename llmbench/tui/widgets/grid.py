@@ -30,7 +30,13 @@ _NOTHING: Final = Table(columns=(), rows=(), empty="")
 class Grid(ScrollView, can_focus=True, inherit_bindings=False):
     """A table. ``quiet``: nothing can be chosen in it, and it has no heading."""
 
-    COMPONENT_CLASSES: ClassVar[set[str]] = {"grid--heading", "grid--cursor", "grid--cell", "grid--empty", *TONE_CLASSES}
+    COMPONENT_CLASSES: ClassVar[set[str]] = {
+        "grid--heading",
+        "grid--cursor",
+        "grid--cell",
+        "grid--empty",
+        *TONE_CLASSES,
+    }
     ALLOW_SELECT = False
     BINDINGS: ClassVar[list[BindingType]] = bindings_of_table()
 
@@ -65,9 +71,7 @@ class Grid(ScrollView, can_focus=True, inherit_bindings=False):
     @property
     def table(self) -> Table:
         """The table with its rows in the order in which they are shown."""
-        return Table(
-            columns=self._table.columns, rows=self._rows, empty=self._table.empty, hidden=self._table.hidden
-        )
+        return Table(columns=self._table.columns, rows=self._rows, empty=self._table.empty, hidden=self._table.hidden)
 
     @property
     def chosen(self) -> str | None:
@@ -76,12 +80,12 @@ class Grid(ScrollView, can_focus=True, inherit_bindings=False):
 
     @property
     def chosen_row(self) -> Row | None:
-        return self._rows[self._cursor.index] if self._rows else None
+        return self._rows[self._cursor.place] if self._rows else None
 
     @property
     def chosen_cell(self) -> Cell | None:
         row = self.chosen_row
-        return row.cells[self._fitted[self._column].index] if row is not None and self._fitted else None
+        return row.cells[self._fitted[self._column].place] if row is not None and self._fitted else None
 
     @property
     def order(self) -> Order:
@@ -133,29 +137,29 @@ class Grid(ScrollView, can_focus=True, inherit_bindings=False):
         mark = "▼" if self._order.reverse else "▲"
 
         def name(column: Fitted) -> str:
-            text = self._table.columns[column.index].name
-            return f"{mark}{text}" if column.index == self._order.column else text
+            text = self._table.columns[column.place].name
+            return f"{mark}{text}" if column.place == self._order.column else text
 
-        return self._strip(name, lambda _place, _column: style, style)
+        return self._strip(name, lambda _nth, _column: style, style)
 
     def _row_strip(self, index: int) -> Strip:
         cells = self._rows[index].cells
-        chosen = index == self._cursor.index and self.can_focus
+        chosen = index == self._cursor.place and self.can_focus
         base = self.get_component_rich_style("grid--cursor") if chosen else self.rich_style
 
-        def style(place: int, column: Fitted) -> Style:
-            found = base + tone_style(self, cells[column.index].tone)
-            pointed = chosen and self.has_focus and place == self._column
+        def style(nth: int, column: Fitted) -> Style:
+            found = base + tone_style(self, cells[column.place].tone)
+            pointed = chosen and self.has_focus and nth == self._column
             return found + self.get_component_rich_style("grid--cell", partial=True) if pointed else found
 
-        return self._strip(lambda column: cells[column.index].text, style, base)
+        return self._strip(lambda column: cells[column.place].text, style, base)
 
     def _strip(self, text: Callable[[Fitted], str], style: Callable[[int, Fitted], Style], base: Style) -> Strip:
         segments, taken = [], 0
-        for place, column in enumerate(self._fitted):
-            gap = GAP if place else 0
+        for nth, column in enumerate(self._fitted):
+            gap = GAP if nth else 0
             segments.append(Segment(" " * gap, base))
-            segments.append(Segment(padded(text(column), column.width, right=column.right), style(place, column)))
+            segments.append(Segment(padded(text(column), column.width, right=column.right), style(nth, column)))
             taken += gap + column.width
         return filled(segments, taken, self.size.width, base)
 
@@ -171,8 +175,8 @@ class Grid(ScrollView, can_focus=True, inherit_bindings=False):
         before, self._cursor = self._cursor, cursor
         if before.key != cursor.key:
             self.post_message(self.Chosen(self, cursor.key))
-        if before.index != cursor.index:
-            self._redraw(iter((before.index, cursor.index)))
+        if before.place != cursor.place:
+            self._redraw(iter((before.place, cursor.place)))
 
     def _go(self, index: int) -> None:
         self._move(self._cursor.at(self._rows, index))
@@ -181,21 +185,21 @@ class Grid(ScrollView, can_focus=True, inherit_bindings=False):
     def _follow(self) -> None:
         """Scroll as little as shows the cursor."""
         height = self.size.height - self._heading
-        top = min(max(self.scroll_offset.y, self._cursor.index - height + 1), self._cursor.index)
+        top = min(max(self.scroll_offset.y, self._cursor.place - height + 1), self._cursor.place)
         if top != self.scroll_offset.y:
             self.scroll_to(y=top, animate=False)
 
     def action_up(self) -> None:
-        self._go(self._cursor.index - 1)
+        self._go(self._cursor.place - 1)
 
     def action_down(self) -> None:
-        self._go(self._cursor.index + 1)
+        self._go(self._cursor.place + 1)
 
     def action_page_up(self) -> None:
-        self._go(self._cursor.index - self._page)
+        self._go(self._cursor.place - self._page)
 
     def action_page_down(self) -> None:
-        self._go(self._cursor.index + self._page)
+        self._go(self._cursor.place + self._page)
 
     @property
     def _page(self) -> int:
@@ -217,13 +221,13 @@ class Grid(ScrollView, can_focus=True, inherit_bindings=False):
 
     def _point(self, column: int) -> None:
         self._column = min(max(column, 0), max(len(self._fitted) - 1, 0))
-        self._redraw(iter((self._cursor.index,)))
+        self._redraw(iter((self._cursor.place,)))
 
     # the order
 
     def action_sort(self) -> None:
         """Sort by the next column that is shown; after the last one, as the table itself is."""
-        shown = [None, *(column.index for column in self._fitted)]
+        shown = [None, *(column.place for column in self._fitted)]
         place = shown.index(self._order.column) if self._order.column in shown else 0
         self.order_by(Order(shown[(place + 1) % len(shown)]))
 
@@ -259,11 +263,11 @@ class Grid(ScrollView, can_focus=True, inherit_bindings=False):
         for column in self._fitted:
             end += column.width + GAP
             if x < end:
-                self.order_by(Order(column.index, reverse=self._order == Order(column.index)))
+                self.order_by(Order(column.place, reverse=self._order == Order(column.place)))
                 return
 
     def on_focus(self) -> None:
-        self._redraw(iter((self._cursor.index,)))
+        self._redraw(iter((self._cursor.place,)))
 
     def on_blur(self) -> None:
-        self._redraw(iter((self._cursor.index,)))
+        self._redraw(iter((self._cursor.place,)))

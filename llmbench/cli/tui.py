@@ -1,0 +1,85 @@
+"""`llmbench tui`: watches the engine that runs here, or one that it starts, or one elsewhere."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+import anyio
+
+from llmbench.actors.engine_requests import ENGINE_SOCKET
+from llmbench.cli import child as children
+from llmbench.cli.child import Child
+from llmbench.cli.context import load_config
+from llmbench.cli.exits import CommandError
+from llmbench.cli.past import past_of
+from llmbench.cli.signals import Signals
+from llmbench.cli.watching import Window, check_terminal, watch
+from llmbench.config import Config
+from llmbench.error_text import clean
+from llmbench.secrets import SecretError, Secrets
+from llmbench.tui.connection import HttpWay, SocketWay, Way, url_problem
+from llmbench.tui.feed import LiveFeed, lost
+
+KEY_VARIABLE: Final = "LLMBENCH_ATTACH_KEY"
+
+
+def run(options: argparse.Namespace) -> int:
+    check_terminal()
+    config = load_config(options.config)
+    with Signals() as signals:
+        return anyio.run(_watch, config, options, signals)
+
+
+async def _watch(config: Config, options: argparse.Namespace, signals: Signals) -> int:
+    way = _way(config, options, os.environ)
+    child = await _started(config, way, os.environ) if options.attach is None else None
+    async with past_of(config, os.environ, way) as history:
+        feed = LiveFeed(way, explain=lost if child is None else child.explain)
+        return await watch(Window(feed=feed, history=history, settings=config.tui, child=child), signals)
+
+
+def _way(config: Config, options: argparse.Namespace, env: Mapping[str, str]) -> Way:
+    """Return the way to the engine that is asked for. Raises CommandError."""
+    attach: str | None = options.attach
+    if attach is not None and "://" in attach:
+        return _over_http(attach, options.key_env or KEY_VARIABLE, env)
+    if options.key_env is not None:
+        raise CommandError("--key-env names the key for --attach URL: no other way needs one")
+    return SocketWay(config.spool_folder / ENGINE_SOCKET if attach is None else _socket(attach))
+
+
+def _over_http(url: str, variable: str, env: Mapping[str, str]) -> HttpWay:
+    if (problem := url_problem(url)) is not None:
+        raise CommandError(f"--attach {_without_secrets(url)!r} {problem}")
+    try:
+        key = Secrets(env).require(variable, "a key of that engine with the scope read (llmbench keys new)")
+    except SecretError as error:
+        raise CommandError(str(error)) from error
+    return HttpWay(url, key, variable)
+
+
+def _socket(text: str) -> Path:
+    path = Path(text).absolute()
+    if not path.exists() and re.fullmatch(r"[^/]+:[0-9]+", text):
+        raise CommandError(f"--attach {text!r} is no socket: write a URL as http://{text}")
+    return path / ENGINE_SOCKET if path.is_dir() else path
+
+
+def _without_secrets(url: str) -> str:
+    scheme, _, rest = url.partition("://")
+    return clean(f"{scheme}://{rest.rpartition('@')[2].partition('?')[0].partition('#')[0]}", 200)
+
+
+async def _started(config: Config, way: Way, env: Mapping[str, str]) -> Child | None:
+    """Start an engine, unless one answers. Raises CommandError."""
+    if isinstance(way, SocketWay) and await way.answers():
+        return None
+    try:
+        return children.start(config, env)
+    except OSError as error:
+        raise CommandError(f"no engine can be started: {error}") from error
