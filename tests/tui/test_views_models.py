@@ -180,8 +180,8 @@ def test_figures_of_one_model() -> None:
     assert lines == [
         "● enabled, the last scheduled run succeeded",
         "4 runs since 12:03: 3 ok",
-        "TTFT   █▄ ▂ median 200 ms, 100 to 440, n = 3",
-        "speed  ██ █ median 52.0 tok/s, 50.0 to 54.0, n = 3",
+        "TTFT   median 200 ms, 100 to 440, n = 3  █▄ ▂",
+        "speed  median 52.0 tok/s, 50.0 to 54.0, n = 3  ██ █",
     ]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
-from typing import ClassVar, Final
+from typing import Final
 
 import msgspec
 from textual.app import ComposeResult
@@ -23,18 +23,17 @@ from llmbench.tui.widgets.lines import Lines
 
 WINDOW: Final = timedelta(hours=24)
 
+_BESIDES = 4
+"""Cells that the raw text leaves to a border, to padding and to a scrollbar."""
+
 
 class Errors(Pane):
     """Every sort of failure of a day, what goes on first; of one its raw text and what to do."""
 
     key = "errors"
     sentence = "What fails, since when, in which words, and what is to be done?"
-    has_detail: ClassVar[bool] = True
-    CSS = """
-    Errors #detail { display: none; }
-    Errors.-detail #detail { display: block; }
-    Errors.-detail #main { display: none; }
-    """
+    has_detail = True
+    DEFAULT_CSS = "Errors #detail { display: none; }"
 
     def __init__(self) -> None:
         super().__init__()
@@ -51,7 +50,7 @@ class Errors(Pane):
         ask_if_due(self, self.question)
 
     async def _ask_errors(self) -> StoredErrors:
-        answer = await history_of(self).errors(self.dashboard.now() - WINDOW)
+        answer = await history_of(self).errors(self.dashboard.clock() - WINDOW)
         return msgspec.structs.replace(answer, live=counted(self.dashboard.state.errors))
 
     def table(self, state: State, now: datetime) -> Table:
@@ -71,7 +70,7 @@ class Errors(Pane):
         groups = merged(self.question.standing, state.errors)
         group = groups.get(self._fingerprint)
         cells = [Cell("it is in the window no more", "muted")] if group is None else detail(group, groups, now)
-        room = max(self.query_one("#detail").content_size.width, 20)
+        room = max(self.size.width - _BESIDES, _BESIDES)
         lines = [(Cell(line, cell.tone),) for cell in cells for line in wrap(cell.text, room)]
         self.query_one("#group", Lines).show(lines)
 

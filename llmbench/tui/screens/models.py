@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime
-from typing import ClassVar
 
 from textual.app import ComposeResult
 
@@ -26,12 +25,8 @@ class Models(Pane):
 
     key = "models"
     sentence = "Which model is measured, failing, stale or disabled, and since when?"
-    has_detail: ClassVar[bool] = True
-    CSS = """
-    Models #runs { display: none; }
-    Models.-detail #runs { display: block; }
-    Models.-detail #main { display: none; }
-    """
+    has_detail = True
+    DEFAULT_CSS = "Models #detail { display: none; }"
 
     def __init__(self) -> None:
         super().__init__()
@@ -43,11 +38,11 @@ class Models(Pane):
 
     def body(self) -> ComposeResult:
         yield from super().body()
-        yield Grid(id="runs")
+        yield Grid(id="detail")
 
     @property
     def grid(self) -> Grid:
-        return self.query_one("#main" if self._row is None else "#runs", Grid)
+        return self.query_one("#main" if self._row is None else "#detail", Grid)
 
     def frame(self, now: datetime) -> None:
         ask_if_due(self, self.catalogue)

@@ -11,6 +11,7 @@ from llmbench.tui.answers import SpoolAnswer
 from llmbench.tui.history import HistoryError
 from llmbench.tui.question import Question
 from llmbench.tui.screens.base import Pane
+from llmbench.tui.screens.dialogs import Confirm
 from llmbench.tui.screens.stored import ask_if_due, ask_now, history_of
 from llmbench.tui.state import State
 from llmbench.tui.table import Cell, Table
@@ -20,6 +21,7 @@ from llmbench.tui.views.storage import facts, quarantine, row_of
 from llmbench.tui.widgets.lines import Lines
 
 _LABEL = 12
+_LONGEST = 200
 
 
 class Storage(Pane):
@@ -27,6 +29,8 @@ class Storage(Pane):
 
     key = "storage"
     sentence = "Is everything stored that was measured, and what is not, and why?"
+
+    DEFAULT_CSS = "Storage #facts { height: auto; }"
 
     def __init__(self) -> None:
         super().__init__()
@@ -48,6 +52,30 @@ class Storage(Pane):
     def paint(self, state: State, now: datetime) -> None:
         lines = [(Cell(name.ljust(_LABEL), "muted"), cell) for name, cell in facts(state, self.question.standing, now)]
         self.query_one("#facts", Lines).show(lines)
+
+    def action_retry(self) -> None:
+        """Have the chosen outcome delivered again, if a person says yes."""
+        row = row_of(self.question.standing, self.grid.chosen)
+        if row is None:
+            self.dashboard.tell("no outcome is chosen")
+            return
+        what = safe(f"{row.model or row.id}, {row.reason or 'in quarantine'}", _LONGEST)
+
+        def answered(yes: bool | None) -> None:
+            if yes:
+                self.run_worker(self._retry(row.id))
+
+        self.app.push_screen(Confirm(f"Send it to the store again? {what}", "send it again", "leave it"), answered)
+
+    async def _retry(self, outcome_id: str) -> None:
+        try:
+            released = await history_of(self).retry(outcome_id)
+        except HistoryError as error:
+            self.dashboard.tell(str(error), bad=True)
+            return
+        self.dashboard.tell("it is due again" if released else "it stays: of two with one id only the first is sent")
+        await self.question.ask()
+        self.touch()
 
     def action_reload(self) -> None:
         ask_now(self, self.question)

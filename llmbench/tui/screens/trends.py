@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from datetime import datetime
-from typing import ClassVar
 
 from textual.app import ComposeResult
 
@@ -14,7 +13,7 @@ from llmbench.tui.question import Question
 from llmbench.tui.screens.base import Pane
 from llmbench.tui.screens.stored import Remembered, ask_if_due, ask_now, history_of
 from llmbench.tui.state import State
-from llmbench.tui.table import Cell, Table
+from llmbench.tui.table import Cell, Table, Tone
 from llmbench.tui.text import safe
 from llmbench.tui.views.answered import standing
 from llmbench.tui.views.plot import drawn
@@ -32,8 +31,8 @@ class Trends(Pane):
 
     key = "trends"
     sentence = "How did times, speeds and errors go in the last hours or days?"
-    has_detail: ClassVar[bool] = True
-    CSS = """
+    has_detail = True
+    DEFAULT_CSS = """
     Trends #main { height: 2fr; }
     Trends #plot { height: 3fr; }
     """
@@ -65,7 +64,7 @@ class Trends(Pane):
     def notices(self, state: State, now: datetime) -> Iterator[Cell]:
         of = "every provider" if self.provider is None else f"each model of {safe(self.provider)}"
         more = "enter shows its models" if self.provider is None else "esc goes back"
-        yield Cell(f"{self.measure} of {of}, last {self.window.name}; t: another figure, w: window, {more}", "accent")
+        yield Cell(f"{self.measure} of {of}, last {self.window.name} · {more}", "accent")
         yield standing(self.question.standing, now)
 
     def paint(self, state: State, now: datetime) -> None:
@@ -81,9 +80,18 @@ class Trends(Pane):
         if provider is None and self.provider is None:
             return
         self.provider = provider
-        self.set_class(provider is not None, "-detail")
-        self.query_one("#filter").display = False
         self._ask_anew()
+
+    def action_open(self) -> None:
+        if self.provider is None:
+            self._toggle_detail()
+
+    def action_back(self) -> None:
+        """Clear the filter, or else go back to providers."""
+        if self.provider is not None and not self.text_filter and not self.query_one("#filter").display:
+            self._toggle_detail()
+        else:
+            super().action_back()
 
     def _ask_anew(self) -> None:
         self.question.forget()
@@ -102,5 +110,5 @@ class Trends(Pane):
         ask_now(self, self.question)
 
 
-def _tone(gutter: str) -> str:
+def _tone(gutter: str) -> Tone:
     return "accent" if gutter.strip() else "plain"

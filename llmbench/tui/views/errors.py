@@ -134,7 +134,8 @@ def summed_up(asked: Asked[Errors], now: datetime) -> str:
     if asked.answer is None:
         return ""
     since = time_of_day(asked.answer.since, now)
-    return f"{count(asked.answer.failures)} failures of {count(asked.answer.groups)} sorts stored since {since}"
+    failures = plural(asked.answer.failures, "failure")
+    return f"{failures} of {plural(asked.answer.groups, 'sort')} stored since {since}"
 
 
 def detail(group: ErrorGroup, groups: Mapping[str, ErrorGroup], now: datetime) -> list[Cell]:

@@ -57,7 +57,7 @@ _RUN_COLUMNS: Final = (
     Column(name="gap max ms", width=10, right=True, drop=5),
     Column(name="What the provider said", width=0),
 )
-_SPARK: Final = 40
+_SPARK: Final = 30
 _NAME: Final = 60
 
 
@@ -251,11 +251,11 @@ def _scaled(value: float | None, by: float) -> float | None:
     return None if value is None else value * by
 
 
-def _figure(name: str, unit: str, values: list[float | None]) -> Cell:
+def _figure(what: str, unit: str, values: list[float | None]) -> Cell:
     known = sorted(value for value in values if value is not None)
     if not known:
-        return Cell(f"{name:6} — {unit}, no run has it", "muted")
+        return Cell(f"{what:6} — {unit}, no run has it", "muted")
     low, middle, high = known[0], quantile(known, 0.5), known[-1]
     line = sparkline(values, min(_SPARK, len(values)), top([values]))
     figures = f"median {significant(middle)} {unit}, {significant(low)} to {significant(high)}, n = {len(known)}"
-    return Cell(f"{name:6} {line} {figures}", "accent")
+    return Cell(f"{what:6} {figures}  {line}", "accent")

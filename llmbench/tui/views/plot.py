@@ -24,7 +24,7 @@ _CELLS_OF_A_LABEL: Final = 16
 _LEAST: Final = 1e-12
 """Below this is nothing that could be told from 0."""
 
-_STEPS: Final = (1.0, 2.0, 2.5, 5.0, 10.0)
+_STEPS: Final = (1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0)
 
 
 class Plot(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,0 +1,149 @@
+"""A dashboard that stands still: a feed from which nothing comes, a clock that is not going, a store of its own."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import anyio
+from textual.pilot import Pilot
+
+from llmbench.actors.engine_requests import EngineAnswer, EngineRequest
+from llmbench.actors.spool_requests import Answer, Request, answered
+from llmbench.config.tables import TuiTable
+from llmbench.messages import Failure, Outcome
+from llmbench.stores.base import Store
+from llmbench.stores.spool import Spool
+from llmbench.stores.sqlite import SQLiteStore
+from llmbench.tui.app import Dashboard
+from llmbench.tui.bindings import PANES
+from llmbench.tui.history import History
+from llmbench.tui.items import FeedItem
+from llmbench.tui.screens.base import Pane
+from llmbench.tui.state import State
+from tests.stores.documents import envelope, envelopes, failure, model, sample
+from tests.stores.spooling import record
+from tests.tui.answers import DAY, FRESH
+from tests.tui.states import ADDRESS, NOW, at, healthy
+
+
+class StillFeed:
+    """A feed that has nothing to tell; what is asked of its engine is noted, and done."""
+
+    address = ADDRESS
+
+    def __init__(self) -> None:
+        self.asked: list[EngineRequest] = []
+
+    def take(self) -> list[FeedItem]:
+        return []
+
+    async def run(self) -> None:
+        await anyio.sleep_forever()
+
+    async def command(self, request: EngineRequest) -> EngineAnswer:
+        self.asked.append(request)
+        return EngineAnswer(done="it is done")
+
+
+def runs() -> Iterator[Outcome]:
+    """Yield a day's runs: openai without fault, groq with a gap and an error that goes on."""
+    for n in range(24 * 6):
+        yield sample(
+            id=f"{n:024x}", run_ts=NOW - DAY.span + n * timedelta(minutes=10), time_to_first_token=0.3 + n / 500
+        )
+        if not 60 <= n < 80:
+            yield sample(
+                id=f"{n + 1000:024x}",
+                run_ts=NOW - DAY.span + n * timedelta(minutes=10),
+                provider="groq",
+                model_name="llama",
+                time_to_first_token=0.1,
+                tokens_per_second=250.0 + n % 9,
+            )
+    for n in range(3):
+        yield refused(n)
+
+
+def refused(n: int) -> Failure:
+    return failure(
+        id=f"{n + 9000:024x}",
+        run_ts=at(-3 + n),
+        model_name="llama",
+        fingerprint="too-often",
+        message="Error code: 429 - slow down",
+        advice="Ask the provider for a higher limit",
+    )
+
+
+async def fill(store: Store) -> None:
+    """Fill a store with three models and their day."""
+    await store.open()
+    gone = model("old", enabled=False, disabled_reason="it is gone", disabled_by="ana", disabled_at=at(-90))
+    for one in (model(), model("llama", provider="groq"), gone):
+        await store.put_model(one)
+    await store.put(envelopes(*runs()))
+
+
+async def quarantine(spool: Spool, n: int = 1) -> str:
+    """Put an outcome into quarantine and return its id."""
+    outcome = sample(id=f"{n:024x}")
+    await record(spool, envelope(outcome))
+    await spool.quarantine(outcome.id, "rejected", "the field 'misc' is too large")
+    return outcome.id
+
+
+def spool_asked(spool: Spool) -> History:
+    async def ask(request: Request) -> Answer:
+        return await answered(spool, request)
+
+    return History(None, reason_without="there is no store here", spool_ask=ask, fresh=FRESH, now=lambda: NOW)
+
+
+@asynccontextmanager
+async def past(folder: Path) -> AsyncIterator[History]:
+    """Yield the history of a store with a day of runs."""
+    store = SQLiteStore(folder / "llmbench.db")
+    await fill(store)
+    history = History(store, fresh=FRESH, now=lambda: NOW)
+    yield history
+    await history.close()
+    await store.close()
+
+
+@asynccontextmanager
+async def shown(
+    history: History | None, pane: str, *, state: State | None = None, size: tuple[int, int] = (120, 36)
+) -> AsyncIterator[tuple[Pilot[int], Pane, StillFeed]]:
+    """Yield a dashboard that shows a screen, with the answers of its store."""
+    feed = StillFeed()
+    app = Dashboard(feed, history=history, settings=TuiTable(), clock=lambda: NOW)
+    app.state = state or healthy()
+    async with app.run_test(size=size) as pilot:
+        await pilot.press(str(PANES.index(pane) + 1))
+        screen = app.screen
+        assert isinstance(screen, Pane)
+        await settled(pilot)
+        yield pilot, screen, feed
+
+
+async def settled(pilot: Pilot[int]) -> None:
+    """Wait until what was asked is answered and drawn: the workers of a screen end then."""
+    await pilot.pause()
+    pane = pilot.app.screen
+    if isinstance(pane, Pane):
+        pane.frame(NOW)
+    await pilot.pause()
+    mine = [worker for worker in pilot.app.workers if worker.node is pane]
+    if mine:  # none would mean all of them, of which some never end
+        await pilot.app.workers.wait_for_complete(mine)
+    await pilot.pause()
+
+
+def text(pilot: Pilot[int]) -> str:
+    """Return all that is on the screen."""
+    width, height = pilot.app.size
+    lines = pilot.app.screen._compositor.render_strips()
+    return "\n".join(line.text[:width].rstrip() for line in lines[:height])
