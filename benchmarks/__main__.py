@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from benchmarks import bridge, questions, report, startup, storage, streams
+from benchmarks import bridge, dashboard, questions, report, startup, storage, streams
 
 _PARTS = {
     "startup": startup.run,
@@ -13,6 +13,7 @@ _PARTS = {
     "streams": streams.run,
     "questions": questions.run,
     "bridge": bridge.run,
+    "dashboard": dashboard.run,
 }
 
 

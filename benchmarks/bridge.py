@@ -33,9 +33,13 @@ _WRONG_SECONDS = 0.005
 
 
 class Lane(msgspec.Struct, frozen=True):
-    """What became of the lane's rows: errors of stamps in µs, and how many rows are flagged, or untrue and not."""
+    """What became of the lane's rows: errors of stamps in µs, and how many rows are flagged, or untrue and not.
+
+    ``lag`` is the 99th percentile of how long the event loop was away during a run, at worst, in seconds.
+    """
 
     rows: int
+    lag: float
     errors: list[float]
     coarse: int
     untrue: int
@@ -105,7 +109,7 @@ def _beside_a_lane(uri: str, simulator: SpawnedSimulator, rounds: int, seconds: 
                 else:
                     base.rest(seconds)
                 base.stop()
-                lanes.append(_lane(uri, base.database, simulator.requests()))
+                lanes.append(lane_of(uri, base.database, simulator.requests()))
     yield from _posting(done, _OFFERED)
     yield _figure("error of chunk stamps in the rows, p99, nobody posts", [one.p99 for one in quiet], "µs", at_most=100)
     yield _figure("error of chunk stamps in the rows, p99", [one.p99 for one in busy], "µs", at_most=100)
@@ -175,7 +179,7 @@ def _found(uri: str, database: str, prefix: str) -> list[str]:
         return [str(row["_id"]) for rows in found for row in rows]
 
 
-def _lane(uri: str, database: str, requests: list[RequestRecord]) -> Lane:
+def lane_of(uri: str, database: str, requests: list[RequestRecord]) -> Lane:
     """Compare the rows with what the server says of when each token came.
 
     A row tells gaps, so its chunks are known up to a constant: the one that suits most of them is taken.
@@ -195,7 +199,8 @@ def _lane(uri: str, database: str, requests: list[RequestRecord]) -> Lane:
         errors += [abs(one) * 1e6 for one in wrong]
         is_untrue = sum(abs(one) > _WRONG_SECONDS for one in wrong) > 0.01 * len(wrong)
         untrue += is_untrue and row["resolution"] != "coarse"
-    return Lane(len(rows), sorted(errors), sum(row["resolution"] == "coarse" for row in rows), untrue)
+    lag = quantile(sorted(row["client_lag_max"] for row in rows), 0.99)
+    return Lane(len(rows), lag, sorted(errors), sum(row["resolution"] == "coarse" for row in rows), untrue)
 
 
 def _program(name: str, kind: type[Any], **options: object) -> Any:

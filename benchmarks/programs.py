@@ -43,13 +43,13 @@ class Base:
         """Start it, and wait until it answers."""
         (self._folder / "config.toml").write_text(self._configuration(simulator, streams))
         command = self._command("keys", "new", RUNNER)
-        made = subprocess.run(command, env=self._environment, capture_output=True, check=True, text=True)
+        made = subprocess.run(command, env=self.environment, capture_output=True, check=True, text=True)
         self.key = made.stdout.strip()
         arguments = ["--headless"] if simulator is not None else ["ingest"]
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 self._command(*arguments),
-                env=self._environment,
+                env=self.environment,
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
@@ -69,12 +69,17 @@ class Base:
         return "\n".join(parts) + "\n"
 
     @property
-    def _environment(self) -> dict[str, str]:
+    def environment(self) -> dict[str, str]:
         variables = {"MONGODB_URI": self.uri, "MONGODB_DB": self.database, "HOME": str(self._folder), "LANG": "C.UTF-8"}
         return variables | {"PATH": os.environ["PATH"], "PYTHONPATH": os.environ.get("PYTHONPATH", "")}
 
     def _command(self, *arguments: str) -> list[str]:
         return [sys.executable, "-m", "llmbench", *arguments, "--config", str(self._folder / "config.toml")]
+
+    @property
+    def socket(self) -> Path:
+        """Where its owner can watch it."""
+        return next(self._folder.rglob("engine.sock"))
 
     def _answers(self) -> bool:
         try:

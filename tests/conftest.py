@@ -31,6 +31,7 @@ def pytest_configure() -> None:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="do far more of what is done at random moments")
+    parser.addoption("--update-snapshots", action="store_true", help="take what screens show now for right")
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -37,6 +38,8 @@ STOP_ENGINE: Final = 1
 
 _USUAL_SECONDS: Final = 600.0
 _LONGEST_NOTICE: Final = 500
+_REST: Final = 3.0
+"""So many times as long as it took is from the beginning of a frame to that of the next, or longer."""
 
 
 class Dashboard(App[int], inherit_bindings=False):
@@ -71,6 +74,7 @@ class Dashboard(App[int], inherit_bindings=False):
         self._still: tuple[State, datetime] | None = None
         self._learned: list[UsualLoaded] = []
         self._folder = folder or Path()
+        self._rests_until = 0.0
         self.animation_level = "none"
         for theme in THEMES:
             self.register_theme(theme)
@@ -87,16 +91,20 @@ class Dashboard(App[int], inherit_bindings=False):
 
     def _frame(self) -> None:
         """Take what came, make a state of it, and have the screen draw what has changed."""
+        started = time.perf_counter()
+        if not self.is_running or started < self._rests_until:
+            return
         now = self.clock()
         learned, self._learned = self._learned, []
         self.state = reduce(self.state, [*self.feed.take(), *learned], now)
         if isinstance(self.screen, Pane):
             self.screen.frame(now)
         self.draw()
+        self._rests_until = started + _REST * (time.perf_counter() - started)
 
     def draw(self) -> None:
         """Have the screen draw what has changed; one that is covered waits."""
-        if isinstance(self.screen, Pane):
+        if self.is_running and isinstance(self.screen, Pane):
             self.screen.show(self.state, self.clock(), self._still)
 
     def hold_view(self) -> None:

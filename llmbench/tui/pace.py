@@ -15,7 +15,7 @@ LATEST: Final = 5
 
 MOST_FIRST: Final = 20
 SLOW_RUNS: Final = 3
-"""So many runs have to be slow before their lane is called so."""
+"""So many runs have to be slow before their lane is called so, if it was not from the first one on."""
 
 _LEAST_USUAL: Final = 5
 _SLOW_FIRST_TOKEN: Final = 2.0
@@ -116,8 +116,8 @@ def judged_anew(lane: Lane, usuals: Usuals) -> Lane:
 
 
 def is_slow(lane: Lane) -> bool:
-    """Say whether a lane is slow, and has been for some runs."""
-    return lane.slow_runs >= SLOW_RUNS
+    """Say whether a lane has been slow for some runs, or ever since the viewer began."""
+    return lane.slow_runs >= SLOW_RUNS or 0 < lane.slow_runs == lane.ok
 
 
 def _is_slow(run: Finished, usual: Usual) -> bool:

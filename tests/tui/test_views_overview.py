@@ -77,6 +77,16 @@ class TestStates:
 
         assert states_of(state)["groq"] == "▲ failing"
 
+    def test_one_slow_run_among_others_is_nothing_and_the_first_one_is(self) -> None:
+        """Who has just begun to watch is not to wait for a third one; how many there were is said."""
+        slow = finished(states.success("groq", -1, slower=4.1))
+        usual = [*states.attached(), states.settled()[0]]
+        began = overview(after(states.empty(), [*usual, slow]), NOW)
+
+        assert state_of(slow) == "● ok"
+        assert row(began, "groq")["state"].text == "▲ slow"
+        assert "(last 1 run; usual of 412 runs)" in row(began, "groq")["why"].text
+
 
 class TestRows:
     def test_the_worst_are_first(self) -> None:

@@ -65,6 +65,7 @@ class Grid(ScrollView, can_focus=True, inherit_bindings=False):
         self._order = Order()
         self._cursor = Cursor()
         self._column = 0
+        self._width = 0
 
     # what it shows
 
@@ -97,14 +98,15 @@ class Grid(ScrollView, can_focus=True, inherit_bindings=False):
         self._table = table
         self._rows = ordered(table, self._order)
         self._move(self._cursor.on(self._rows))
-        self._fit(self.size.width)
+        self._fit()
         if len(before) != len(self._rows) or columns != table.columns or not self._rows:
             self._resized()
         else:
             self._redraw(index for index, row in enumerate(self._rows) if row != before[index])
 
-    def _fit(self, width: int) -> None:
-        self._fitted = fitted(self._table.columns, width)
+    def _fit(self) -> None:
+        self._width = self.scrollable_content_region.width
+        self._fitted = fitted(self._table.columns, self._width)
         self._column = min(self._column, max(len(self._fitted) - 1, 0))
 
     def _resized(self) -> None:
@@ -118,19 +120,21 @@ class Grid(ScrollView, can_focus=True, inherit_bindings=False):
         if lines:
             self.refresh(*lines)
 
-    def on_resize(self, event: events.Resize) -> None:
-        self._fit(event.size.width)
+    def on_resize(self) -> None:
+        self._fit()
         self.refresh()
 
     # drawing
 
     def render_line(self, y: int) -> Strip:
+        if self._width != self.scrollable_content_region.width:
+            self._fit()  # a scrollbar came or went
         if y < self._heading:
             return self._heading_strip()
         index = self.scroll_offset.y + y - self._heading
         if not self._rows:
             return self._empty_strip(y - self._heading)
-        return self._row_strip(index) if index < len(self._rows) else Strip.blank(self.size.width, self.rich_style)
+        return self._row_strip(index) if index < len(self._rows) else Strip.blank(self._width, self.rich_style)
 
     def _heading_strip(self) -> Strip:
         style = self.get_component_rich_style("grid--heading")
@@ -161,13 +165,13 @@ class Grid(ScrollView, can_focus=True, inherit_bindings=False):
             segments.append(Segment(" " * gap, base))
             segments.append(Segment(padded(text(column), column.width, right=column.right), style(nth, column)))
             taken += gap + column.width
-        return filled(segments, taken, self.size.width, base)
+        return filled(segments, taken, self._width, base)
 
     def _empty_strip(self, line: int) -> Strip:
         style = self.get_component_rich_style("grid--empty")
-        lines = wrap(self._table.empty, self.size.width - 4)
+        lines = wrap(self._table.empty, self._width - 4)
         text = lines[line - 1] if 0 < line <= len(lines) else ""
-        return Strip([Segment(padded(f"  {text}", self.size.width), style)], self.size.width)
+        return Strip([Segment(padded(f"  {text}", self._width), style)], self._width)
 
     # the cursor
 

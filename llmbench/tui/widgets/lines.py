@@ -30,7 +30,7 @@ class Lines(Widget):
         """Draw these lines from now on."""
         before, self._drawn = self._drawn, tuple(tuple(line) for line in lines)
         if len(before) != len(self._drawn):
-            self.refresh(layout=True)
+            self.refresh(layout=self.styles.auto_dimensions)
             return
         changed = [y for y, line in enumerate(self._drawn) if line != before[y]]
         if changed:

@@ -1,0 +1,123 @@
+"""A dashboard without an engine, a terminal or a clock of its own: what tests drive, and what it shows, as text."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import anyio
+import msgspec
+from textual.pilot import Pilot
+
+from llmbench.actors.engine_requests import EngineAnswer, EngineRequest
+from llmbench.config.tables import TuiTable
+from llmbench.tui.app import Dashboard
+from llmbench.tui.feed import FeedError
+from llmbench.tui.items import FeedItem
+from llmbench.tui.screens.base import Pane
+from llmbench.tui.state import State
+from tests.tui import states
+
+Size = tuple[int, int]
+
+
+class SilentFeed:
+    """A feed that hands on what a test puts into it, and notes what it is asked."""
+
+    def __init__(self, answer: EngineAnswer | FeedError | None = None) -> None:
+        self.address = states.ADDRESS
+        self.items: list[FeedItem] = []
+        self.asked: list[EngineRequest] = []
+        self.is_running = anyio.Event()
+        self._answer = answer or EngineAnswer(done="the engine did it")
+
+    def take(self) -> list[FeedItem]:
+        items, self.items = self.items, []
+        return items
+
+    async def run(self) -> None:
+        self.is_running.set()
+        await anyio.sleep_forever()
+
+    async def command(self, request: EngineRequest) -> EngineAnswer:
+        self.asked.append(request)
+        if isinstance(self._answer, FeedError):
+            raise self._answer
+        return self._answer
+
+
+class Driven(msgspec.Struct):
+    """A dashboard that a test drives."""
+
+    app: Dashboard
+    pilot: Pilot[int]
+    feed: SilentFeed
+
+    @property
+    def pane(self) -> Pane:
+        assert isinstance(self.app.screen, Pane)
+        return self.app.screen
+
+    async def press(self, *keys: str) -> None:
+        """Press keys, and wait until what they did is shown."""
+        for key in keys:
+            await self.pilot.press(key)
+        await self.settled()
+
+    async def settled(self) -> list[str]:
+        """Wait until nothing changes any more; return what is shown."""
+        before: list[str] = []
+        while (shown := self.text()) != before or not shown:
+            before = shown
+            self.app.draw()
+            await self.pilot.pause()
+        return shown
+
+    async def told(self, *items: FeedItem) -> list[str]:
+        """Have the feed tell these items, and wait until they are shown."""
+        self.feed.items.extend(items)
+        while self.feed.items:
+            await self.pilot.pause(0.01)
+        return await self.settled()
+
+    def text(self) -> list[str]:
+        """Return what is on the screen, a text for each line."""
+        strips = self.app.screen._compositor.render_strips()
+        return ["".join(segment.text for segment in strip).rstrip() for strip in strips]
+
+    def shows(self, text: str) -> bool:
+        return any(text in line for line in self.text())
+
+    def notices(self) -> list[str]:
+        return [notice.message for notice in self.app._notifications]
+
+    def row(self, text: str) -> int:
+        """Return the number of the first line with a text in it."""
+        return next(number for number, line in enumerate(self.text()) if text in line)
+
+
+@asynccontextmanager
+async def driven(
+    state: State | None = None,
+    *,
+    size: Size = (120, 36),
+    feed: SilentFeed | None = None,
+    settings: TuiTable | None = None,
+    now: datetime = states.NOW,
+    folder: Path | None = None,
+    keys: Iterable[str] = (),
+    **options: Any,
+) -> AsyncIterator[Driven]:
+    """Run a dashboard that shows a state, after some keys."""
+    feed = feed or SilentFeed()
+    options.setdefault("history", None)
+    app = Dashboard(feed, settings=settings or TuiTable(), clock=lambda: now, folder=folder, **options)
+    app.state = states.healthy() if state is None else state
+    async with app.run_test(size=size, notifications=True) as pilot:
+        dashboard = Driven(app, pilot, feed)
+        await dashboard.settled()
+        await dashboard.press(*keys)
+        yield dashboard
