@@ -13,7 +13,7 @@ from llmbench.tui.history import History, HistoryError, T
 from llmbench.tui.state import Usual
 from tests.tui import answers
 from tests.tui.answers import FRESH
-from tests.tui.states import HOSTILE, HOSTILE_LANE, LONG, MODELS, NOW, at
+from tests.tui.states import HOSTILE, HOSTILE_LANE, LONG, MODELS, NOW, at, healthy
 
 
 class Canned(History):
@@ -26,8 +26,8 @@ class Canned(History):
         self._rows, self._errors, self._trends, self._storage = rows, errors, trends, spool
 
     async def usual(self, days: int = 7) -> Mapping[tuple[str, str], Usual]:
-        """Return nothing: what is usual is in the state."""
-        return {}
+        """Return what is usual in the states, which is not to change in the middle of a snapshot."""
+        return healthy().usual if self._trends is None or self._trends.trends else {}
 
     async def models(self, days: int = 7) -> Catalogue:
         return _known(self._rows)
