@@ -52,7 +52,7 @@ def updates(request: pytest.FixtureRequest) -> bool:
 @pytest.mark.parametrize("state", STATES)
 async def test_screens_show_what_a_person_has_looked_at(state: str, size: Size, updates: bool) -> None:
     """Every screen is drawn as its snapshot, with alarming colours in the same places."""
-    wrong = []
+    wrong: list[str] = []
     async with driven(STATES[state](), size=size, history=PASTS[state]()) as dashboard:
         for number, pane in enumerate(PANES, 1):
             if pane in SCREENS:
@@ -99,4 +99,4 @@ def _alarms(dashboard: Driven) -> Iterator[str]:
 
 
 def _colour(colour: object) -> str | None:
-    return None if colour is None else Color.from_rich_color(colour).hex  # type: ignore[arg-type]
+    return None if colour is None else Color.from_rich_color(colour).hex

@@ -120,7 +120,7 @@ def _columns(measure: Measure, highest: float, *, by_model: bool) -> tuple[Colum
         Column(name="lowest", width=7, right=True, drop=3),
         Column(name="highest", width=7, right=True, drop=2),
         Column(name="n", width=6, right=True),
-        Column(name=f"0 to {significant(highest)} {unit}", width=_SPARK, drop=1),
+        Column(name=f"0 to {significant(highest)} {unit}" if highest else "", width=_SPARK, drop=1),
     )
 
 
