@@ -121,7 +121,8 @@ class Dashboard(App[int], inherit_bindings=False):
         told = False
         while True:
             try:
-                self._learned.append(UsualLoaded(usual=await history.usual()))
+                usual = await history.usual()  # before the list is looked up: a frame puts another in its place
+                self._learned.append(UsualLoaded(usual=usual))
             except HistoryError as error:
                 if not told:
                     self.tell(f"what is usual is not known: {error}")

@@ -15,6 +15,7 @@ import pytest
 from llmbench.actors.engine_requests import ENGINE_SOCKET, RunNow
 from llmbench.cli import child
 from llmbench.cli.child import LOG, AlreadyStarted, Child, last_lines
+from llmbench.cli.tui import _started
 from llmbench.config import Config, load
 from llmbench.messages import EngineFigures, LaneState, RunFinished
 from llmbench.simulator import SpawnedSimulator
@@ -118,6 +119,26 @@ async def test_an_engine_that_another_window_started_is_left_alone(place: Place)
         await engine.ended()
         async with started(place, config) as another:
             assert another.code is None
+
+
+async def test_two_windows_at_once_start_one_engine(place: Place) -> None:
+    """The second one watches the engine of the first."""
+    config = configure(place, unique())
+    found: list[Child | None] = []
+    way = SocketWay(config.spool_folder / ENGINE_SOCKET)
+
+    async def window() -> None:
+        found.append(await _started(config, way, place.environment(KEYS)))
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(window)
+        group.start_soon(window)
+    engine, nothing = sorted(found, key=lambda one: one is None)
+    assert (type(engine), nothing, await way.answers()) == (Child, None, True)
+    assert engine is not None
+    engine.terminate()
+    with anyio.fail_after(20):
+        assert await engine.ended() == 0
 
 
 async def test_an_end_that_is_known_already_is_not_waited_for(place: Place) -> None:

@@ -168,9 +168,9 @@ def plot(asked: Asked[Trends], key: str | None, measure: Measure, window: Window
     answer = asked.answer
     trend = next((one for one in answer.trends if name_of(one) == key), None) if answer is not None else None
     values = Values((), 0, None) if answer is None or trend is None else values_of(answer, trend, measure)
-    what = "no line is chosen" if trend is None else safe(name_of(trend))
+    what = "" if trend is None else safe(name_of(trend))
     return Plot(
-        heading=f"{what}: {NAMES[measure]}, {UNITS[measure]} · {window.name} · n = {count(values.n)}",
+        heading=f"{what}: {NAMES[measure]}, {UNITS[measure]} · {window.name} · n = {count(values.n)}" if what else "",
         since=answer.since if answer is not None else now - window.span,
         width=answer.width if answer is not None else window.width,
         parts=_parts(answer, now) if answer is not None else 1,
