@@ -73,7 +73,7 @@ class Dashboard(App[int], inherit_bindings=False):
         self.state: State = begin(feed.address, clock())
         self._still: tuple[State, datetime] | None = None
         self._learned: list[UsualLoaded] = []
-        self._folder = folder or Path()
+        self.folder = folder or Path()
         self._rests_until = 0.0
         self.animation_level = "none"
         for theme in THEMES:
@@ -159,7 +159,7 @@ class Dashboard(App[int], inherit_bindings=False):
         now = self.clock()
         for ending, text in texts.items():
             try:
-                path = await anyio.to_thread.run_sync(save, text, self._folder, name, ending, now)
+                path = await anyio.to_thread.run_sync(save, text, self.folder, name, ending, now)
             except ExportError as error:
                 self.tell(str(error), bad=True)
                 return
