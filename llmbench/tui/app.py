@@ -175,6 +175,10 @@ class Dashboard(App[int], inherit_bindings=False):
         """Return a command's keys as they are written."""
         return " ".join(self.get_key_display(Binding(key, "")) for key in self.keys_of(command))
 
+    def written_key(self, command: Command) -> str:
+        """Return the first of a command's keys, as it is written."""
+        return self.get_key_display(Binding(self.keys_of(command)[0], ""))
+
     def show_help(self, pane: Pane) -> None:
         entries = [(command, self.written_keys(command), why) for command, why in pane.commands()]
         lines = list(help_lines(entries, table_first=isinstance(pane.focused, Grid)))
