@@ -27,6 +27,8 @@ from llmbench.tui.feed import LiveFeed, lost
 
 KEY_VARIABLE: Final = "LLMBENCH_ATTACH_KEY"
 
+_SUFFIX: Final = Path(ENGINE_SOCKET).suffix
+
 
 def run(options: argparse.Namespace) -> int:
     check_terminal()
@@ -67,7 +69,8 @@ def _socket(text: str) -> Path:
     path = Path(text).absolute()
     if not path.exists() and re.fullmatch(r"[^/]+:[0-9]+", text):
         raise CommandError(f"--attach {text!r} is no socket: write a URL as http://{text}")
-    return path / ENGINE_SOCKET if path.is_dir() else path
+    named = path.suffix == _SUFFIX or path.is_socket()
+    return path if named else path / ENGINE_SOCKET  # of a folder, which need not be there yet
 
 
 def _without_secrets(url: str) -> str:

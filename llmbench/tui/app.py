@@ -25,7 +25,7 @@ from llmbench.tui.items import UsualLoaded
 from llmbench.tui.palette import Palette
 from llmbench.tui.reduce import begin, reduce
 from llmbench.tui.screens.base import Pane
-from llmbench.tui.screens.dialogs import Confirm
+from llmbench.tui.screens.dialogs import Leaving
 from llmbench.tui.screens.help import Help, help_lines
 from llmbench.tui.screens.registry import SCREENS
 from llmbench.tui.state import State
@@ -121,7 +121,8 @@ class Dashboard(App[int], inherit_bindings=False):
         told = False
         while True:
             try:
-                self._learned.append(UsualLoaded(usual=await history.usual()))
+                usual = await history.usual()  # before the list is looked up: a frame puts another in its place
+                self._learned.append(UsualLoaded(usual=usual))
             except HistoryError as error:
                 if not told:
                     self.tell(f"what is usual is not known: {error}")
@@ -191,15 +192,15 @@ class Dashboard(App[int], inherit_bindings=False):
         if self.quit_asks is None:
             self.exit(0)
             return
-        self.push_screen(Confirm(self.quit_asks, "stop it, and leave", "leave it running"), self._answered)
+        self.push_screen(Leaving(self.quit_asks, "stop it, and leave", "leave it running"), self._answered)
 
     def _answered(self, stop: bool | None) -> None:
         if stop is not None:
             self.exit(STOP_ENGINE if stop else 0)
 
     async def action_leave(self) -> None:
-        """Leave from anywhere; while it is asked about, it is a yes, as Ctrl-C is elsewhere."""
-        if isinstance(self.screen, Confirm):
+        """Leave from anywhere; while that is asked about, it is a yes, as Ctrl-C is elsewhere."""
+        if isinstance(self.screen, Leaving):
             self._answered(stop=True)
         else:
             await self.action_quit()

@@ -99,7 +99,9 @@ def _slow(state: State, lane: Lane) -> Verdict | None:
 
 
 def actor(state: State, lane: Lane) -> Verdict:
-    """Return how an actor of the engine is that is no lane: it makes no runs."""
+    """Return how an actor of the engine is that is no lane: it makes no runs, and says nothing while it is well."""
+    if lane.silent:
+        return _OK
     told = _BY_STATUS.get(lane.status, _OK)
     return msgspec.structs.replace(told, since=lane.since, reason=lane.reason, until=lane.until)
 
@@ -118,8 +120,9 @@ def link(state: State, now: datetime) -> Verdict:
         if not is_stale(state, now):
             return Verdict(rank=9, glyph="●", word="live", tone="good", since=link.since)
         return Verdict(rank=0, glyph="▲", word="silent", tone="warn", since=link.heard, reason="it says nothing")
-    if link.heard is None and link.reason is None:
-        return Verdict(rank=WELL, glyph="◌", word="connecting", tone="muted", since=link.since)
+    if link.heard is None and link.status == "connecting":
+        reason = link.reason  # of an engine that is about to be there
+        return Verdict(rank=WELL, glyph="◌", word="connecting", tone="muted", since=link.since, reason=reason)
     return Verdict(rank=0, glyph="✖", word="not reachable", tone="bad", since=link.since, reason=link.reason)
 
 

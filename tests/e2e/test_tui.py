@@ -109,7 +109,7 @@ class TestAttached:
                     shown.until("groq", "live")
                     process.kill()
                     output(process).read()
-                shown.until("groq", "lost")
+                shown.until("groq", "not reachable")
             shown.press("q")
             assert shown.exit_code() == 0
             shown.assert_restored()

@@ -11,6 +11,7 @@ from llmbench.tui.items import LinkChange
 from llmbench.tui.state import State
 from llmbench.tui.table import Cell, Table
 from llmbench.tui.text import width
+from llmbench.tui.verdicts import link
 from llmbench.tui.views.attempts import attempts
 from llmbench.tui.views.engine import engine
 from llmbench.tui.views.overview import overview
@@ -171,6 +172,13 @@ class TestWithoutData:
         assert overview(states.empty(), NOW).empty == f"connecting to {states.ADDRESS} …"
         assert overview(connected, NOW).empty == "connected; waiting for the engine to tell of its providers"
         assert overview(refused, NOW).empty == f"engine at {states.ADDRESS} not reachable: connection refused"
+
+    def test_an_engine_that_starts_is_not_said_to_be_lost(self) -> None:
+        starting = LinkChange(status="connecting", at=at(-1), reason="the engine starts as process 7")
+        state = after(states.empty(), [starting])
+
+        assert overview(state, NOW).empty == "the engine starts as process 7 …"
+        assert link(state, NOW).word == "connecting"
 
     def test_old_data_stays_and_is_dimmed(self) -> None:
         table = overview(states.disconnected(), NOW)

@@ -130,8 +130,8 @@ def _hidden(asked: Asked[Errors], hidden: Iterable[ErrorGroup], now: datetime) -
 
 
 def summed_up(asked: Asked[Errors], now: datetime) -> str:
-    """Return a sentence about the whole window."""
-    if asked.answer is None:
+    """Return a sentence about the whole window, nothing if nothing failed in it."""
+    if asked.answer is None or not asked.answer.failures:
         return ""
     since = time_of_day(asked.answer.since, now)
     failures = plural(asked.answer.failures, "failure")
