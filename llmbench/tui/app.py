@@ -73,7 +73,7 @@ class Dashboard(App[int], inherit_bindings=False):
         self.state: State = begin(feed.address, clock())
         self._still: tuple[State, datetime] | None = None
         self._learned: list[UsualLoaded] = []
-        self._folder = folder or Path()
+        self.folder = folder or Path()
         self._rests_until = 0.0
         self.animation_level = "none"
         for theme in THEMES:
@@ -160,7 +160,7 @@ class Dashboard(App[int], inherit_bindings=False):
         now = self.clock()
         for ending, text in texts.items():
             try:
-                path = await anyio.to_thread.run_sync(save, text, self._folder, name, ending, now)
+                path = await anyio.to_thread.run_sync(save, text, self.folder, name, ending, now)
             except ExportError as error:
                 self.tell(str(error), bad=True)
                 return
@@ -175,6 +175,10 @@ class Dashboard(App[int], inherit_bindings=False):
     def written_keys(self, command: Command) -> str:
         """Return a command's keys as they are written."""
         return " ".join(self.get_key_display(Binding(key, "")) for key in self.keys_of(command))
+
+    def written_key(self, command: Command) -> str:
+        """Return the first of a command's keys, as it is written."""
+        return self.get_key_display(Binding(self.keys_of(command)[0], ""))
 
     def show_help(self, pane: Pane) -> None:
         entries = [(command, self.written_keys(command), why) for command, why in pane.commands()]
