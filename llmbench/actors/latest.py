@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections import deque
+from itertools import chain
+from operator import itemgetter
+
 from llmbench.messages import (
     EngineFigures,
     LaneFigures,
@@ -14,6 +18,9 @@ from llmbench.messages import (
 )
 
 _MOST_RUNS = 4096
+_ENDED_RUNS = 20
+"""Of each lane: so many make out whether it fails or is slow. A lane may rest for hours after them."""
+
 _NOTHING_STREAMS = ("restarting", "down", "stopped")
 
 
@@ -23,6 +30,8 @@ class Latest:
     def __init__(self) -> None:
         self._states: dict[str, LaneState] = {}
         self._runs: dict[str, RunStarted] = {}
+        self._ended: dict[str, deque[tuple[int, RunFinished]]] = {}
+        self._endings = 0
         self._store: StoreState | None = None
         self._engine: EngineFigures | None = None
         self._figures: dict[str, LaneFigures] = {}
@@ -35,7 +44,7 @@ class Latest:
             case RunStarted():
                 self._begin(event)
             case RunFinished():
-                self._runs.pop(event.outcome.id, None)
+                self._end(event)
             case LaneState():
                 self._change(event)
             case StoreState():
@@ -46,19 +55,26 @@ class Latest:
                 self._engine = event
 
     def events(self, *, figures: bool = True) -> tuple[LiveEvent, ...]:
-        """Return events that tell how things are, those of the engine first, runs in flight last and in their order.
+        """Return events that tell how things are: those of the engine first, then of lanes, then each lane's last runs,
+        and runs in flight last, both in their order.
 
         Without ``figures``, no `EngineFigures` and `LaneFigures`: nobody has had them made for a while.
         """
         engine = (self._engine,) if figures and self._engine is not None else ()
         store = (self._store,) if self._store is not None else ()
         lanes = tuple(self._figures.values()) if figures else ()
-        return (*engine, *store, *self._states.values(), *lanes, *self._runs.values())
+        ended = (run for _, run in sorted(chain(*self._ended.values()), key=itemgetter(0)))
+        return (*engine, *store, *self._states.values(), *lanes, *ended, *self._runs.values())
 
     def _begin(self, run: RunStarted) -> None:
         if len(self._runs) >= _MOST_RUNS:
             del self._runs[next(iter(self._runs))]
         self._runs[run.outcome_id] = run
+
+    def _end(self, run: RunFinished) -> None:
+        self._runs.pop(run.outcome.id, None)
+        self._endings += 1
+        self._ended.setdefault(run.provider, deque(maxlen=_ENDED_RUNS)).append((self._endings, run))
 
     def _change(self, state: LaneState) -> None:
         """A lane that crashed takes its runs with it, without another word of them."""

@@ -144,8 +144,10 @@ class Dashboard(App[int], inherit_bindings=False):
             return
         if answer.error is not None:
             self.tell(answer.error, bad=True)
-        else:
-            self.tell(answer.done or "done")
+            return
+        self.tell(answer.done or "done")
+        for pane in self._panes():
+            pane.carried_out(request)
 
     def export(self, pane: Pane) -> None:
         """Save a screen as CSV and as SVG."""

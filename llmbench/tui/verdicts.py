@@ -77,7 +77,8 @@ def _failing(lane: Lane) -> Verdict | None:
     failures = [run for run in lane.recent[-_WINDOW:] if not run.ok]
     runs = min(len(lane.recent), _WINDOW)
     if lane.failures_in_a_row >= _ROW_OF_FAILURES or (failures and len(failures) == runs):
-        said = f"{plural(lane.failures_in_a_row, 'run')} in a row failed, {_lately(failures[-1])}"
+        last = _lately(failures[-1])
+        said = f"{lane.failures_in_a_row} runs in a row failed, {last}" if runs > 1 else f"its only run failed, {last}"
         return msgspec.structs.replace(_FAILING, since=lane.failing_since, reason=said)
     if len(failures) < _FAILURES_IN_WINDOW or len(failures) * 4 < runs:
         return None
@@ -120,9 +121,8 @@ def link(state: State, now: datetime) -> Verdict:
         if not is_stale(state, now):
             return Verdict(rank=9, glyph="●", word="live", tone="good", since=link.since)
         return Verdict(rank=0, glyph="▲", word="silent", tone="warn", since=link.heard, reason="it says nothing")
-    if link.heard is None and link.status == "connecting":
-        reason = link.reason  # of an engine that is about to be there
-        return Verdict(rank=WELL, glyph="◌", word="connecting", tone="muted", since=link.since, reason=reason)
+    if link.heard is None and (link.reason is None or link.status == "connecting"):
+        return Verdict(rank=WELL, glyph="◌", word="connecting", tone="muted", since=link.since, reason=link.reason)
     return Verdict(rank=0, glyph="✖", word="not reachable", tone="bad", since=link.since, reason=link.reason)
 
 

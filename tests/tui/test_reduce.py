@@ -165,7 +165,7 @@ class TestLanes:
 
     def test_a_run_whose_end_was_lost_is_forgotten_once_its_lane_has_fewer(self) -> None:
         """Of those that are known, the ones go that gave no sign for longest."""
-        streams = [
+        streams: list[FeedItem] = [
             started("a", at=at(-2)),
             started("b", at=at(-3)),
             progress("b", elapsed=179.0),

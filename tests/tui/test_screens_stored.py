@@ -11,7 +11,9 @@ import pytest
 from llmbench.actors.engine_requests import DisableModel, EnableModel, EngineRequest, RunNow
 from llmbench.stores.sqlite import SQLiteStore
 from llmbench.tui.history import History
+from llmbench.tui.screens.models import Models
 from llmbench.tui.state import State
+from llmbench.tui.views.models import row_of
 from llmbench.tui.widgets.grid import Grid
 from tests.stores.documents import envelopes, failure
 from tests.stores.spooling import opened_spool
@@ -111,6 +113,22 @@ class TestModels:
             assert dashboard.notices()[-1] == "Enable: it is enabled already"
             await press(dashboard, "end", "E")
             assert dashboard.feed.asked == asked
+
+    @pytest.mark.parametrize("detail", [False, True])
+    async def test_what_was_changed_is_seen_at_once(self, history: History, tmp_path: Path, detail: bool) -> None:
+        """Or a model just disabled is shown as enabled, and E says that it is."""
+        store = SQLiteStore(tmp_path / "llmbench.db")
+        async with shown(history, "models", state=commanding()) as (pilot, pane, _feed):
+            await store.open()
+            await store.disable_model("groq", "llama", reason="too slow", by="ana", at=NOW)
+            await store.close()
+            await pilot.press(*(["enter"] if detail else []), "x", *"too slow", "enter")
+            await settled(pilot)
+            await settled(pilot)
+            assert isinstance(pane, Models)
+            row = row_of(pane.catalogue.standing, "groq/llama")
+            assert row is not None
+            assert not row.enabled
 
     async def test_an_engine_that_can_only_be_watched(self, history: History) -> None:
         state = msgspec.structs.replace(healthy(), link=msgspec.structs.replace(healthy().link, commands=False))

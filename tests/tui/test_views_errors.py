@@ -158,7 +158,8 @@ class TestDetail:
 
     def test_many_models(self) -> None:
         groups = {str(n): group(str(n), model_id=f"m{n}", message="no") for n in range(30)}
-        lines = detail(groups["0"], groups, NOW)
+        lines = detail(msgspec.structs.replace(groups["0"], count=1), groups, NOW)
+        assert lines[2].text.startswith("1 time, first")
         assert lines[-1].text.strip() == "and 10 more"
 
 

@@ -11,8 +11,8 @@ from llmbench.tui.items import LinkChange
 from llmbench.tui.state import State
 from llmbench.tui.table import Cell, Table
 from llmbench.tui.text import width
-from llmbench.tui.verdicts import link
 from llmbench.tui.views.attempts import attempts
+from llmbench.tui.views.banner import banner
 from llmbench.tui.views.engine import engine
 from llmbench.tui.views.overview import overview
 from tests.tui import states
@@ -77,6 +77,7 @@ class TestStates:
         state = after(states.empty(), [*states.attached(), finished(states.refusal("groq", -1))])
 
         assert states_of(state)["groq"] == "▲ failing"
+        assert row(overview(state, NOW), "groq")["why"].text.startswith("its only run failed, lately auth: ")
 
     def test_one_slow_run_among_others_is_nothing_and_the_first_one_is(self) -> None:
         """Who has just begun to watch is not to wait for a third one; how many there were is said."""
@@ -173,12 +174,12 @@ class TestWithoutData:
         assert overview(connected, NOW).empty == "connected; waiting for the engine to tell of its providers"
         assert overview(refused, NOW).empty == f"engine at {states.ADDRESS} not reachable: connection refused"
 
-    def test_an_engine_that_starts_is_not_said_to_be_lost(self) -> None:
-        starting = LinkChange(status="connecting", at=at(-1), reason="the engine starts as process 7")
-        state = after(states.empty(), [starting])
+    def test_an_engine_that_starts_is_no_trouble(self) -> None:
+        """The first thing that one sees of `llmbench tui` is not to be a false alarm."""
+        starts = after(states.empty(), [LinkChange(status="connecting", at=at(-0.1), reason="it starts as process 7")])
 
-        assert overview(state, NOW).empty == "the engine starts as process 7 …"
-        assert link(state, NOW).word == "connecting"
+        assert banner(starts, NOW) == ()
+        assert overview(starts, NOW).empty == f"connecting to {states.ADDRESS} … it starts as process 7"
 
     def test_old_data_stays_and_is_dimmed(self) -> None:
         table = overview(states.disconnected(), NOW)

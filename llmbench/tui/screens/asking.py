@@ -29,6 +29,9 @@ class Asking(Screen[None]):
         """Return what the chosen row is about, None if there is none."""
         return None
 
+    def carried_out(self, request: EngineRequest) -> None:
+        """The engine has done what was asked of it: what is shown may be of before that."""
+
     def action_run_now(self) -> None:
         subject = self.subject(self.dashboard.state)
         if subject is not None:

@@ -7,6 +7,7 @@ from datetime import datetime
 
 from textual.app import ComposeResult
 
+from llmbench.actors.engine_requests import DisableModel, EnableModel, EngineRequest
 from llmbench.tui.answers import Catalogue, CatalogueRow, ModelRuns
 from llmbench.tui.commands import Subject
 from llmbench.tui.question import Question
@@ -64,14 +65,22 @@ class Models(Pane):
                 yield Cell(f"only {self.shown} models are shown; f shows others", "accent")
             yield from standing(self.catalogue.standing, now)
             return
-        row = row_of(self.catalogue.standing, key_of_row(self._row)) or self._row
+        row = self._row_now(self._row)
         yield Cell(f"{safe(key_of_row(row))} · esc goes back", "accent")
         yield from told(self.runs.standing, row, now)
         yield from standing(self.runs.standing, now)
 
     def subject(self, state: State) -> Subject | None:
-        row = self._row or self._chosen()
+        row = self._chosen() if self._row is None else self._row_now(self._row)
         return None if row is None else Subject(row.provider, row.model_id, row.enabled)
+
+    def carried_out(self, request: EngineRequest) -> None:
+        if isinstance(request, EnableModel | DisableModel):
+            ask_now(self, self.catalogue)
+
+    def _row_now(self, row: CatalogueRow) -> CatalogueRow:
+        """Return a row as the store told it last."""
+        return row_of(self.catalogue.standing, key_of_row(row)) or row
 
     def _chosen(self) -> CatalogueRow | None:
         return row_of(self.catalogue.standing, self.query_one("#main", Grid).chosen)

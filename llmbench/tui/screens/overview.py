@@ -22,7 +22,10 @@ from llmbench.tui.widgets.lines import Lines
 
 class Overview(Pane):
     key = "overview"
-    sentence = "A row for each provider, the worst first: how it is and since when, and how fast for its ways."
+    sentence = (
+        "A row for each provider, the worst first: how it is, since when, and its speed beside what is usual for it. "
+        "Ok and failed count the runs that this view knows: up to 20 from before it began, and all since."
+    )
     has_detail = True
 
     def body(self) -> ComposeResult:

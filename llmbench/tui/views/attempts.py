@@ -27,7 +27,7 @@ _COLUMNS: Final = (
 
 
 def attempts(state: State, provider: str, now: datetime, text_filter: str = "") -> Table:
-    """Return the last runs of a provider since the viewer began."""
+    """Return the last runs of a provider: some from before the viewer began, and those since."""
     lane = state.lanes.get(provider)
     rows = [_row(run, now) for run in reversed(lane.recent)] if lane is not None else []
     empty = cells.nothing_matches("run", text_filter) if rows else "no run has ended here yet"

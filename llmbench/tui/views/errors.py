@@ -146,7 +146,9 @@ def detail(group: ErrorGroup, groups: Mapping[str, ErrorGroup], now: datetime) -
     return [
         Cell(safe(f"✖ {group.error_kind} · {group.error_cause}{status}"), "bad"),
         Cell(safe(f"{group.provider}/{group.model_id}"), "accent"),
-        Cell(f"{group.count} times, first {_when(group.first_seen, now)}, last {_when(group.last_seen, now)}"),
+        Cell(
+            f"{plural(group.count, 'time')}, first {_when(group.first_seen, now)}, last {_when(group.last_seen, now)}"
+        ),
         Cell(""),
         Cell("What to do", "muted"),
         Cell(safe(advice), "good"),

@@ -41,7 +41,7 @@ def waiting(state: State, now: datetime) -> str:
     if link.word == "live":
         return "connected; waiting for the engine to tell of its providers"
     if link.word == "connecting":
-        return f"{link.reason or f'connecting to {state.link.address}'} …"
+        return f"connecting to {state.link.address} …{f' {link.reason}' if link.reason else ''}"
     last = f"; last data {numbers.age(state.link.heard, now)} ago" if state.link.heard is not None else ""
     why = f": {link.reason}" if link.reason else ""
     return f"engine at {state.link.address} {link.word}{why}{last}"
