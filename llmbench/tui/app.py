@@ -110,11 +110,8 @@ class Dashboard(App[int], inherit_bindings=False):
     def hold_view(self) -> None:
         """Hold what screens show as it is, or let it go on."""
         self._still = (self.state, self.clock()) if self._still is None else None
-        for pane in self._panes():
-            pane.touch()
-
-    def _panes(self) -> list[Pane]:
-        return [self.screen] if isinstance(self.screen, Pane) else []
+        if isinstance(self.screen, Pane):
+            self.screen.touch()
 
     async def _learn(self, history: History) -> None:
         """Ask the store now and then what is usual; that it can't tell is said once."""

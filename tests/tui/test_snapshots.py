@@ -37,6 +37,12 @@ STATES: Final[dict[str, Callable[[], State]]] = {
 }
 
 
+@pytest.fixture
+def anyio_backend() -> str:
+    """Textual runs on asyncio's own loop."""
+    return "asyncio"
+
+
 @pytest.fixture(scope="session")
 def updates(request: pytest.FixtureRequest) -> bool:
     """Whether what is shown now is right; only the Textual that is pinned may say so."""
