@@ -425,7 +425,7 @@ def test_which_model_takes_which_api_is_told() -> None:
 
 def test_the_demos_table_is_the_demos() -> None:
     """README's table shows every model that the demo measures, and no other."""
-    demos = {(name, model) for name, models in demo._MODELS.items() for model in models}
+    demos = {(name, model) for name, models in demo.MODELS.items() for model in models}
     (shown,) = [block for block in blocks(README, "text") if block.startswith("provider ")]
 
     assert {tuple(line.split()[:2]) for line in shown.splitlines()[2:]} == demos

@@ -55,7 +55,8 @@ class Parts:
         if lost := self._source.dropped - self._told:
             self._told += lost
             self._on_dropped(lost)
-            return dropped(lost)
+            # What is there goes with it: if something is lost each time, only that would be told.
+            return dropped(lost) + await self.ready()
         with anyio.move_on_after(self._heartbeat) as quiet:
             try:
                 self._held.append(await anext(self._events))

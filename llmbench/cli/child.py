@@ -6,11 +6,13 @@ What it would say on a terminal goes into a file beside its spool.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import anyio
@@ -23,10 +25,16 @@ from llmbench.tui.feed import Trouble
 
 LOG = "engine.log"
 _OLD_LOG = "engine.log.1"
+_LOCK = "engine.lock"
+"""An engine that a window started has the lock of this file for as long as it lives: it can't answer all that time."""
 
 _LOOKED_AT_BYTES = 16 * 1024
 _SHOWN_LINES = 8
 _LINE_LIMIT = 500
+
+
+class AlreadyStarted(Exception):
+    """Another window has started an engine there, which has not ended."""
 
 
 class _Logged(msgspec.Struct):
@@ -60,15 +68,16 @@ class Child:
 
     async def ended(self) -> int:
         """Wait for its end; return the exit code."""
+        while (code := self.code) is None:  # else its number may be another process's by now
+            await self._exited()
+        return code
+
+    async def _exited(self) -> None:
         descriptor = os.pidfd_open(self.pid)
         try:
-            while self.code is None:
-                await anyio.wait_readable(descriptor)
+            await anyio.wait_readable(descriptor)
         finally:
             os.close(descriptor)
-        code = self.code
-        assert code is not None
-        return code
 
     def explain(self, reason: str, *, heard_before: bool) -> Trouble:
         """Tell why it is not heard: it starts, it has ended, or what the connection says."""
@@ -90,25 +99,40 @@ class Child:
 
 
 def start(config: Config, env: Mapping[str, str]) -> Child:
-    """Start an engine with this configuration. Raises OSError."""
+    """Start an engine with this configuration. Raises AlreadyStarted, OSError."""
     folder = config.spool_folder
     make_folder(folder)
-    log = folder / LOG
-    with contextlib.suppress(FileNotFoundError):
-        log.replace(folder / _OLD_LOG)
-    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    with _opened(folder / _LOCK) as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise AlreadyStarted from error
+        log = folder / LOG
+        with contextlib.suppress(FileNotFoundError):
+            log.replace(folder / _OLD_LOG)
+        with _opened(log) as told:
+            return Child(_process(config, env, told, lock), log)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[int]:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     try:
-        process = subprocess.Popen(  # noqa: S603  our own module under our own interpreter
-            _command(config),
-            env=dict(env),
-            stdin=subprocess.DEVNULL,
-            stdout=descriptor,
-            stderr=descriptor,
-            start_new_session=True,  # neither Ctrl-C at this terminal nor its end is for it
-        )
+        yield descriptor
     finally:
         os.close(descriptor)
-    return Child(process, log)
+
+
+def _process(config: Config, env: Mapping[str, str], told: int, lock: int) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(  # noqa: S603  our own module under our own interpreter
+        _command(config),
+        env=dict(env),
+        stdin=subprocess.DEVNULL,
+        stdout=told,
+        stderr=told,
+        pass_fds=(lock,),
+        start_new_session=True,  # neither Ctrl-C at this terminal nor its end is for it
+    )
 
 
 def last_lines(log: Path) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from llmbench.actors.plans import Batch
@@ -22,7 +22,7 @@ from llmbench.simulator.spawn import spawn_simulator
 _DATABASE = Path("llmbench-demo.db")
 KEY_VARIABLE = "LLMBENCH_DEMO_KEY"
 
-_MODELS = {
+MODELS = {
     "openai": (
         "gpt-4o-mini-sim-ttft180-gap11",
         "o3-mini-sim-reason400-tok200",
@@ -68,10 +68,10 @@ def run(options: argparse.Namespace) -> int:
             return run_measuring(lambda: _demo(path, database, env, as_json=options.json))
 
 
-def configuration(url: str, database: Path) -> str:
-    """Return a config.toml that points every provider at the simulator."""
+def configuration(url: str, database: Path, listed: Mapping[str, Sequence[str]] = MODELS) -> str:
+    """Return a config.toml that points every provider at the simulator; ``listed`` are its models."""
     parts = [f"[store.sqlite]\npath = {_quoted(str(database))}\n"]
-    for name, models in _MODELS.items():
+    for name, models in listed.items():
         path = _PATHS.get(name, f"{name}/v1")
         lines = [
             f"[providers.{name}]",
@@ -100,7 +100,7 @@ async def _demo(path: Path, database: Path, env: Mapping[str, str], *, as_json: 
     async with open_store(config) as store:
         with store_errors():
             models = await seed_catalogue(config, store)
-        simulated = {model for names in _MODELS.values() for model in names}
+        simulated = {model for names in MODELS.values() for model in names}
         runs = [(model, profile_for(config, model)) for model in models if model.model_id in simulated]
         batch = Batch(runs, "demo")
         outcomes, signalled = await run_batch(config, env, lanes, store, batch, as_json=as_json)

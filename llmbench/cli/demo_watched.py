@@ -17,7 +17,7 @@ import anyio
 from llmbench.actors.engine_requests import ENGINE_SOCKET
 from llmbench.cli import child
 from llmbench.cli.context import load_config, open_store, profile_for, seed_catalogue
-from llmbench.cli.demo import KEY_VARIABLE, configuration
+from llmbench.cli.demo import KEY_VARIABLE, MODELS, configuration
 from llmbench.cli.demo_past import usual_runs
 from llmbench.cli.exits import CommandError
 from llmbench.cli.past import past_of
@@ -40,11 +40,15 @@ max_tokens = 160
 """
 """Every model is due again after nine seconds, and streams are long enough to be seen filling."""
 
-_TROUBLE: Final = {
-    "llama-8b-sim-ttft60-gap3": "sim-401",
-    "llama-70b-sim-ttft210-gap9": "sim-ttft1300-gap30",
+_FAILING: Final = dict.fromkeys(MODELS["groq"], "sim-401")
+_SLOW: Final = {
+    "llama-70b-sim-ttft210-gap9": "sim-ttft1300-gap9",
+    "mixtral-sim-ttft190-gap10": "sim-ttft1200-gap10",
+    "qwen-32b-sim-ttft200-gap8": "sim-ttft1250-gap8",
 }
-"""How two models behave from now on, whatever their names say: one of groq's, one of together's."""
+"""How models behave from now on, whatever their names say."""
+
+_WATCHED: Final = MODELS | {"together": tuple(_SLOW)}
 
 _KEPT: Final = ("HOME", "LANG", "LC_ALL", "LC_CTYPE", "PATH", "TERM", "TMPDIR", "TZ", "VIRTUAL_ENV")
 """Of a person's environment; anything else might lead the demo to the person's own store, keys or providers."""
@@ -75,7 +79,7 @@ def _environment(folder: Path, url: str) -> dict[str, str]:
 def _configured(folder: Path, url: str, env: Mapping[str, str]) -> Config:
     path = folder / "config.toml"
     spool = f'[spool]\nfolder = "spool"\n\n{_BEGINNING}'
-    path.write_text(spool + configuration(url, folder / "llmbench.db"), encoding="utf-8")
+    path.write_text(spool + configuration(url, folder / "llmbench.db", _WATCHED), encoding="utf-8")
     return load_config(path, env)
 
 
@@ -88,7 +92,7 @@ async def _fill(config: Config) -> None:
 
 
 def _make_trouble(simulator: SpawnedSimulator) -> None:
-    for model, becomes in _TROUBLE.items():
+    for model, becomes in (_FAILING | _SLOW).items():
         simulator.alias(model, becomes)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from datetime import timedelta
 
 import anyio
 
@@ -21,7 +22,8 @@ from llmbench.tui.history import History, HistoryError, SpoolAsk
 async def past_of(config: Config, env: Mapping[str, str], way: Way) -> AsyncIterator[History]:
     """Yield what answers questions on the past of the engine at the other end, and closes the store in the end."""
     store, reason = _store(config, env, way)
-    history = History(store, reason_without=reason, spool_ask=_spool(way))
+    fresh = timedelta(minutes=config.schedule.fresh_minutes)
+    history = History(store, reason_without=reason, spool_ask=_spool(way), fresh=fresh)
     try:
         yield history
     finally:

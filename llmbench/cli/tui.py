@@ -13,7 +13,7 @@ import anyio
 
 from llmbench.actors.engine_requests import ENGINE_SOCKET
 from llmbench.cli import child as children
-from llmbench.cli.child import Child
+from llmbench.cli.child import LOG, AlreadyStarted, Child
 from llmbench.cli.context import load_config
 from llmbench.cli.exits import CommandError
 from llmbench.cli.past import past_of
@@ -26,6 +26,10 @@ from llmbench.tui.connection import HttpWay, SocketWay, Way, url_problem
 from llmbench.tui.feed import LiveFeed, lost
 
 KEY_VARIABLE: Final = "LLMBENCH_ATTACH_KEY"
+
+_PATIENCE_SECONDS = 20.0
+_LOOK_SECONDS = 0.2
+_SUFFIX: Final = Path(ENGINE_SOCKET).suffix
 
 
 def run(options: argparse.Namespace) -> int:
@@ -67,7 +71,8 @@ def _socket(text: str) -> Path:
     path = Path(text).absolute()
     if not path.exists() and re.fullmatch(r"[^/]+:[0-9]+", text):
         raise CommandError(f"--attach {text!r} is no socket: write a URL as http://{text}")
-    return path / ENGINE_SOCKET if path.is_dir() else path
+    named = path.suffix == _SUFFIX or path.is_socket()
+    return path if named else path / ENGINE_SOCKET  # of a folder, which need not be there yet
 
 
 def _without_secrets(url: str) -> str:
@@ -76,10 +81,16 @@ def _without_secrets(url: str) -> str:
 
 
 async def _started(config: Config, way: Way, env: Mapping[str, str]) -> Child | None:
-    """Start an engine, unless one answers. Raises CommandError."""
-    if isinstance(way, SocketWay) and await way.answers():
+    """Start an engine, unless one answers, or another window has started one that will. Raises CommandError."""
+    assert isinstance(way, SocketWay), "an engine elsewhere is not ours to start"
+    with anyio.move_on_after(_PATIENCE_SECONDS):
+        while not await way.answers():
+            try:
+                return children.start(config, env)
+            except AlreadyStarted:
+                await anyio.sleep(_LOOK_SECONDS)
+            except OSError as error:
+                raise CommandError(f"no engine can be started: {error}") from error
         return None
-    try:
-        return children.start(config, env)
-    except OSError as error:
-        raise CommandError(f"no engine can be started: {error}") from error
+    log = config.spool_folder / LOG
+    raise CommandError(f"the engine that another window started neither answers nor ends; its log: {log}")

@@ -65,9 +65,9 @@ async def watch(window: Window, signals: Signals) -> int:
     begun = _now()
     try:
         answer = await _shown(app, window, signals)
-    except Exception:
+    except Exception as error:
         if child is not None:
-            await _left_behind(child, window, signals)
+            await _left_behind(child, window, signals, error)
         raise
     with contextlib.suppress(OSError):  # the terminal may be gone
         _sum_up(app.state, begun, window)
@@ -117,16 +117,17 @@ async def _left(answer: int | None, window: Window, signals: Signals) -> int:
         code = await _stopped(child, window, signals)
         return _code(signals, ExitCode.OK if window.ends_with_us else code)
     if child is not None:
-        _tell_how_to_go_on(child)
+        with contextlib.suppress(OSError):
+            output.note(_how_to_go_on(child))
     return _code(signals, ExitCode.OK)
 
 
-async def _left_behind(child: Child, window: Window, signals: Signals) -> None:
+async def _left_behind(child: Child, window: Window, signals: Signals, error: Exception) -> None:
     """See to the engine after the dashboard broke: it measures on, unless it is for the dashboard alone."""
     if window.ends_with_us:
         await _stopped(child, window, signals)
     elif child.code is None:
-        _tell_how_to_go_on(child)
+        error.add_note(f"\n{_how_to_go_on(child)}")  # behind what is told of the error, where it is seen
 
 
 def _code(signals: Signals, code: int) -> int:
@@ -174,13 +175,12 @@ def _tell_end(child: Child, window: Window) -> None:
         output.note(f"llmbench: the engine {when} (exit code {child.code}{_log(child, window)}):{said}")
 
 
-def _tell_how_to_go_on(child: Child) -> None:
-    with contextlib.suppress(OSError):
-        output.note(
-            f"the engine goes on as process {child.pid}, its log: {child.log}\n"
-            f"  look at it again:  llmbench tui\n"
-            f"  stop it:           kill {child.pid}"
-        )
+def _how_to_go_on(child: Child) -> str:
+    return (
+        f"the engine goes on as process {child.pid}, its log: {child.log}\n"
+        "  look at it again:  llmbench tui\n"
+        f"  stop it:           kill {child.pid}"
+    )
 
 
 def _sum_up(state: State, begun: datetime, window: Window) -> None:

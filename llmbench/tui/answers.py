@@ -115,8 +115,8 @@ class Asked(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
     asking: bool = False
 
     def due(self, now: datetime) -> bool:
-        """Say whether it is time to ask again."""
+        """Say whether it is time to ask again; it is if the clock was set back since."""
         if self.asking:
             return False
         pause = max(FEWEST_SECONDS, self.took * _SHARE)
-        return self.tried is None or (now - self.tried).total_seconds() >= pause
+        return self.tried is None or not 0 <= (now - self.tried).total_seconds() < pause

@@ -25,7 +25,7 @@ from llmbench.tui.items import UsualLoaded
 from llmbench.tui.palette import Palette
 from llmbench.tui.reduce import begin, reduce
 from llmbench.tui.screens.base import Pane
-from llmbench.tui.screens.dialogs import Confirm
+from llmbench.tui.screens.dialogs import Leaving
 from llmbench.tui.screens.help import Help, help_lines
 from llmbench.tui.screens.registry import SCREENS
 from llmbench.tui.state import State
@@ -73,7 +73,7 @@ class Dashboard(App[int], inherit_bindings=False):
         self.state: State = begin(feed.address, clock())
         self._still: tuple[State, datetime] | None = None
         self._learned: list[UsualLoaded] = []
-        self._folder = folder or Path()
+        self.folder = folder or Path()
         self._rests_until = 0.0
         self.animation_level = "none"
         for theme in THEMES:
@@ -121,7 +121,8 @@ class Dashboard(App[int], inherit_bindings=False):
         told = False
         while True:
             try:
-                self._learned.append(UsualLoaded(usual=await history.usual()))
+                usual = await history.usual()  # before the list is looked up: a frame puts another in its place
+                self._learned.append(UsualLoaded(usual=usual))
             except HistoryError as error:
                 if not told:
                     self.tell(f"what is usual is not known: {error}")
@@ -161,7 +162,7 @@ class Dashboard(App[int], inherit_bindings=False):
         now = self.clock()
         for ending, text in texts.items():
             try:
-                path = await anyio.to_thread.run_sync(save, text, self._folder, name, ending, now)
+                path = await anyio.to_thread.run_sync(save, text, self.folder, name, ending, now)
             except ExportError as error:
                 self.tell(str(error), bad=True)
                 return
@@ -177,6 +178,10 @@ class Dashboard(App[int], inherit_bindings=False):
         """Return a command's keys as they are written."""
         return " ".join(self.get_key_display(Binding(key, "")) for key in self.keys_of(command))
 
+    def written_key(self, command: Command) -> str:
+        """Return the first of a command's keys, as it is written."""
+        return self.get_key_display(Binding(self.keys_of(command)[0], ""))
+
     def show_help(self, pane: Pane) -> None:
         entries = [(command, self.written_keys(command), why) for command, why in pane.commands()]
         lines = list(help_lines(entries, table_first=isinstance(pane.focused, Grid)))
@@ -189,15 +194,15 @@ class Dashboard(App[int], inherit_bindings=False):
         if self.quit_asks is None:
             self.exit(0)
             return
-        self.push_screen(Confirm(self.quit_asks, "stop it, and leave", "leave it running"), self._answered)
+        self.push_screen(Leaving(self.quit_asks, "stop it, and leave", "leave it running"), self._answered)
 
     def _answered(self, stop: bool | None) -> None:
         if stop is not None:
             self.exit(STOP_ENGINE if stop else 0)
 
     async def action_leave(self) -> None:
-        """Leave from anywhere; while it is asked about, it is a yes, as Ctrl-C is elsewhere."""
-        if isinstance(self.screen, Confirm):
+        """Leave from anywhere; while that is asked about, it is a yes, as Ctrl-C is elsewhere."""
+        if isinstance(self.screen, Leaving):
             self._answered(stop=True)
         else:
             await self.action_quit()

@@ -43,7 +43,6 @@ def _bound(commands: Iterable[Command]) -> list[BindingType]:
             command.key,
             action_of(command),
             command.label,
-            show=command.footer,
             tooltip=command.tip,
             id=command.id,
         )

@@ -24,6 +24,9 @@ _CLOCK: Final = SystemClock()
 
 _FIRST_DELAY = 0.25
 _LONGEST_DELAY = 5.0
+_STEADY_SECONDS = 5.0
+"""A connection that ends sooner was none that lasts: tries at it come at longer and longer intervals."""
+
 _DOUBLINGS = 10
 
 
@@ -107,6 +110,7 @@ class LiveFeed:
         self._tell("connecting", None)
         failures = 0
         while True:
+            begun = anyio.current_time()
             try:
                 await self._follow()
                 reason = "the engine ended the connection"
@@ -114,7 +118,8 @@ class LiveFeed:
                 reason = str(error)
             trouble = self._explain(reason, heard_before=self._heard_before)
             # One that was there a moment ago, or is about to be, is not to be waited for.
-            failures = 0 if self._told == ("live", None) or trouble.status == "connecting" else failures + 1
+            steady = self._told == ("live", None) and anyio.current_time() - begun >= _STEADY_SECONDS
+            failures = 0 if steady or trouble.status == "connecting" else failures + 1
             self._tell(*trouble)
             await anyio.sleep(_delay(failures))
 

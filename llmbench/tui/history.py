@@ -46,7 +46,7 @@ MOST_GROUPS: Final = 1000
 MOST_ROWS: Final = 100
 
 _CLOCK: Final = SystemClock()
-_NO_SPOOL = "the quarantine is told where the engine runs: by llmbench tui there, or by llmbench spool list"
+_NO_SPOOL = "only where the engine runs can it be asked: by llmbench tui there, or by llmbench spool list"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 from textual.command import DiscoveryHit, Hit, Hits, Provider
 from textual.content import Content
 
-from llmbench.tui.commands import action_of
 from llmbench.tui.screens.base import Pane
 from llmbench.tui.themes import THEMES
 
@@ -45,9 +44,7 @@ class Palette(Provider):
             if command.app or command.moves:
                 continue
             name = f"{command.label}  {self._dashboard.written_keys(command)}"
-            target = pane.grid if command.table else pane
-            do = partial(self.app.run_action, action_of(command), target)
-            yield Entry(name, command.tip, partial(_refused, pane, why) if why else do, why)
+            yield Entry(name, command.tip, partial(pane.run_command, command), why)
         for theme in THEMES:
             yield Entry(
                 f"Theme {theme.name}", "Use these colours for now.", partial(setattr, self.app, "theme", theme.name)
@@ -71,7 +68,3 @@ def _shown(entry: Entry) -> Content:
 
 def _help(entry: Entry) -> str:
     return entry.tip if entry.why is None else f"Not now: {entry.why}."
-
-
-def _refused(pane: Pane, why: str) -> None:
-    pane.notify(why, severity="warning", markup=False)

@@ -107,9 +107,10 @@ class _Draft:
             commands=item.commands,
         )
         self.say(log_lines.of_link(self.link, before, at))
-        if live:
+        if live:  # it tells anew what streams, and which actors are not well
             self.runs.clear()
             self.progress.clear()
+            self.actors = {name: _with(actor, silent=True) for name, actor in self.actors.items()}
 
     def dropped(self, item: Dropped) -> None:
         self.lost += incoming.count_of(item.count)
@@ -142,13 +143,36 @@ class _Draft:
 
     def _forget_runs(self, lane: str) -> None:
         """A lane that crashed takes its runs with it, without another word of them."""
-        for gone in [outcome_id for outcome_id, run in self.runs.items() if run.provider == lane]:
-            del self.runs[gone]
-        for gone in [outcome_id for outcome_id, steps in self.progress.items() if steps[-1].provider == lane]:
-            del self.progress[gone]
+        for gone in self._runs_of(lane):
+            self._forget_run(gone)
+
+    def _runs_of(self, lane: str) -> set[str]:
+        """Return the ids of a lane's runs, whether their beginning was told or only how they fill."""
+        begun = {outcome_id for outcome_id, run in self.runs.items() if run.provider == lane}
+        return begun | {outcome_id for outcome_id, steps in self.progress.items() if steps[-1].provider == lane}
+
+    def _forget_run(self, outcome_id: str) -> None:
+        self.runs.pop(outcome_id, None)
+        self.progress.pop(outcome_id, None)
 
     def lane_figures(self, event: LaneFigures) -> None:
         self._change_lane(event.lane, lambda lane: _with(lane, figures=incoming.lane_figures(event)))
+        self._forget_unended(event)
+
+    def _forget_unended(self, figures: LaneFigures) -> None:
+        """If a lane has fewer runs than are known, the end of some was lost on the way: of those silent for longest."""
+        known = self._runs_of(figures.lane)
+        surplus = len(known) - max(figures.in_flight, 0)
+        if surplus > 0:
+            for gone in sorted(known, key=self._last_sign)[:surplus]:
+                self._forget_run(gone)
+
+    def _last_sign(self, outcome_id: str) -> datetime:
+        """Return when a run last filled, or else when it began."""
+        run, steps = self.runs.get(outcome_id), self.progress.get(outcome_id)
+        if run is None:
+            return self.now
+        return run.started_at + timedelta(seconds=incoming.seconds_of(steps[-1].elapsed) if steps else run.elapsed)
 
     def engine_figures(self, raw: EngineFigures) -> None:
         event = incoming.engine_figures(raw)
@@ -194,8 +218,7 @@ class _Draft:
 
     def run_finished(self, event: RunFinished) -> None:
         run = incoming.finished(event)
-        self.runs.pop(run.outcome_id, None)
-        self.progress.pop(run.outcome_id, None)
+        self._forget_run(run.outcome_id)
         if run.outcome_id in self.over:
             return
         self.over.add(run.outcome_id)

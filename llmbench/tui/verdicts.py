@@ -100,7 +100,9 @@ def _slow(state: State, lane: Lane) -> Verdict | None:
 
 
 def actor(state: State, lane: Lane) -> Verdict:
-    """Return how an actor of the engine is that is no lane: it makes no runs."""
+    """Return how an actor of the engine is that is no lane: it makes no runs, and says nothing while it is well."""
+    if lane.silent:
+        return _OK
     told = _BY_STATUS.get(lane.status, _OK)
     return msgspec.structs.replace(told, since=lane.since, reason=lane.reason, until=lane.until)
 

@@ -64,6 +64,6 @@ def test_the_simulators_names_fit(kind: str | None, word: str) -> None:
 def test_listed_and_demonstrated_models_fit() -> None:
     """What the simulator lists and the demo measures is not refused."""
     listed = {model for name in (*PRESETS, "local") for model in models_of(flavour_of(name))}
-    shown = {model for models in demo._MODELS.values() for model in models}
+    shown = {model for models in demo.MODELS.values() for model in models}
 
     assert [model for model in listed | shown for kind in KINDS if judge(kind, model) is not None] == []

@@ -9,11 +9,13 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import anyio
+import anyio.to_thread
 import pytest
 
 from llmbench.actors.engine_requests import ENGINE_SOCKET, RunNow
 from llmbench.cli import child
-from llmbench.cli.child import LOG, Child, last_lines
+from llmbench.cli.child import LOG, AlreadyStarted, Child, last_lines
+from llmbench.cli.tui import _started
 from llmbench.config import Config, load
 from llmbench.messages import EngineFigures, LaneState, RunFinished
 from llmbench.simulator import SpawnedSimulator
@@ -103,6 +105,47 @@ def test_what_an_engine_goes_through_does_not_end_with_the_window(place: Place) 
     finally:
         os.kill(engine.pid, signal.SIGKILL)
         anyio.run(engine.ended)
+
+
+async def test_an_engine_that_another_window_started_is_left_alone(place: Place) -> None:
+    """From its first moment to its last, whether it answers or not; its log stays its own."""
+    config = configure(place, unique())
+    async with started(place, config) as engine:
+        before = engine.log.stat().st_ino
+        with pytest.raises(AlreadyStarted):
+            child.start(config, place.environment(KEYS))
+        assert engine.log.stat().st_ino == before
+        os.kill(engine.pid, signal.SIGKILL)
+        await engine.ended()
+        async with started(place, config) as another:
+            assert another.code is None
+
+
+async def test_two_windows_at_once_start_one_engine(place: Place) -> None:
+    """The second one watches the engine of the first."""
+    config = configure(place, unique())
+    found: list[Child | None] = []
+    way = SocketWay(config.spool_folder / ENGINE_SOCKET)
+
+    async def window() -> None:
+        found.append(await _started(config, way, place.environment(KEYS)))
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(window)
+        group.start_soon(window)
+    engine, nothing = sorted(found, key=lambda one: one is None)
+    assert (type(engine), nothing, await way.answers()) == (Child, None, True)
+    assert engine is not None
+    engine.terminate()
+    with anyio.fail_after(20):
+        assert await engine.ended() == 0
+
+
+async def test_an_end_that_is_known_already_is_not_waited_for(place: Place) -> None:
+    """A process that was seen to have ended has no number any more."""
+    async with started(place, configure(place)) as engine:
+        await anyio.to_thread.run_sync(engine._process.wait)
+        assert await engine.ended() == engine.code == 2
 
 
 def test_the_log_of_the_engine_before_is_kept(place: Place) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from llmbench.cli.demo import _MODELS
+from llmbench.cli.demo import MODELS
 from llmbench.cli.demo_past import EVERY, HOURS, usual_runs
 from llmbench.messages import Envelope, Model, Profile, Sample
 from llmbench.stores.sqlite import SQLiteStore
@@ -57,10 +57,10 @@ def test_the_same_past_every_time() -> None:
     assert [sample.time_to_first_token for sample in one] == [sample.time_to_first_token for sample in other]
 
 
-@pytest.mark.parametrize("provider", _MODELS)
+@pytest.mark.parametrize("provider", MODELS)
 async def test_a_store_takes_it(provider: str, tmp_path: Path) -> None:
     """Every model of the demo has a past that is stored, each run of it."""
-    models = [(model(name, provider=provider), PROFILE) for name in _MODELS[provider]]
+    models = [(model(name, provider=provider), PROFILE) for name in MODELS[provider]]
     whole: list[Envelope] = list(usual_runs(models, NOON, "demo"))
     store = SQLiteStore(tmp_path / "llmbench.db")
     await store.open()

@@ -21,8 +21,8 @@ from llmbench.stores.base import StoreError, StoreUnusable
 from llmbench.stores.sqlite import SQLiteStore
 from tests.stores.documents import model
 
-LONG_AGO = datetime.now(UTC) - timedelta(hours=6, minutes=5)
-RECENT = datetime.now(UTC) - timedelta(hours=5, minutes=55)
+LONG_AGO = timedelta(hours=6, minutes=5)
+RECENT = timedelta(hours=5, minutes=55)
 
 
 class Fickle(SQLiteStore):
@@ -53,6 +53,9 @@ class Scene:
         """Return the configuration of an engine whose worklist comes over HTTP."""
         return msgspec.structs.replace(self.config, store=msgspec.structs.replace(self.config.store, kind="http"))
 
+    def noted(self, ago: timedelta) -> None:
+        self.noted_at(datetime.now(UTC) - ago)
+
     def noted_at(self, at: datetime) -> None:
         self.note.write_text(json.dumps(json.loads(self.note.read_text()) | {"at": at.isoformat()}))
 
@@ -72,7 +75,7 @@ async def scene(tmp_path: Path) -> Scene:
 
 async def test_remembered(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
     """A store that is away is made up for by what it had, however old that is, and the log says so once."""
-    scene.noted_at(LONG_AGO)
+    scene.noted(LONG_AGO)
     catalogue = scene.catalogue()
     for _ in range(2):
         assert [one.model_id for one in await catalogue.enabled()] == ["one", "two"]
@@ -81,9 +84,9 @@ async def test_remembered(scene: Scene, caplog: pytest.LogCaptureFixture) -> Non
 
 async def test_a_worklist_is_good_for_six_hours(scene: Scene) -> None:
     """What came over HTTP is used for six hours, and not after."""
-    scene.noted_at(RECENT)
+    scene.noted(RECENT)
     assert len(await scene.catalogue(scene.over_http()).enabled()) == 2
-    scene.noted_at(LONG_AGO)
+    scene.noted(LONG_AGO)
     with pytest.raises(Outdated, match="is older than 6 hours, and not used"):
         await scene.catalogue(scene.over_http()).enabled()
 

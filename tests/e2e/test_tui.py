@@ -109,7 +109,7 @@ class TestAttached:
                     shown.until("groq", "live")
                     process.kill()
                     output(process).read()
-                shown.until("groq", "lost")
+                shown.until("groq", "not reachable")
             shown.press("q")
             assert shown.exit_code() == 0
             shown.assert_restored()
@@ -183,6 +183,23 @@ class TestStarted:
             assert engines(place) == []
         (sample,) = place.samples()
         assert (sample.outcome, sample.output_tokens) == ("ok", 16)
+
+    def test_stopped_at_once(self, place: Place, simulator: SpawnedSimulator) -> None:
+        """While the window waits for what streams, Ctrl-C cuts it off; that is recorded, and the exit code tells it."""
+        model = unique("ttft100-gap3000")
+        place.configure(groq=[model])
+        with watching(place, "tui") as shown:
+            shown.until("groq", "live")
+            shown.press("q")
+            shown.until(QUESTION)
+            shown.press("y")
+            shown.until("finishing what streams now, 1 left")
+            shown.press("C-c")
+            assert shown.exit_code() == 130
+            shown.assert_restored()
+            assert engines(place) == []
+        (failure,) = place.failures()
+        assert (failure.model_name, failure.error_kind) == (model, "local")
 
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
     def test_signals(self, place: Place, number: signal.Signals) -> None:

@@ -21,6 +21,7 @@ SECONDS = 30.0
 needs_tmux = pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is not installed: apt-get install tmux")
 
 _SCRIPT = """\
+trap : INT  # as an interactive shell, this outlives a Ctrl-C
 stty -a > before
 sh -c 'echo $$ > pid; exec "$@"' program {command}
 echo $? > code

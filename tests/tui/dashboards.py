@@ -83,6 +83,16 @@ class Driven(msgspec.Struct):
             await self.pilot.pause(0.01)
         return await self.settled()
 
+    async def exported(self) -> None:
+        """Wait until what is being saved is saved."""
+        saving = [worker for worker in self.app.workers if worker.group == "export"]
+        if saving:  # none would mean all of them, of which some never end
+            await self.app.workers.wait_for_complete(saving)
+
+    @property
+    def folder(self) -> Path:
+        return self.app.folder
+
     def text(self) -> list[str]:
         """Return what is on the screen, a text for each line."""
         strips = self.app.screen._compositor.render_strips()

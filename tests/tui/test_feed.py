@@ -48,6 +48,13 @@ async def test_a_heartbeat_is_heard_and_is_no_event(tmp_path: Path) -> None:
         assert it.events == []
 
 
+async def test_an_engine_that_ends_each_connection_at_once_is_asked_less_and_less(tmp_path: Path) -> None:
+    """Events that come in between change nothing of that."""
+    async with listening(tmp_path, saying(started(1), stay=False)) as engine, following(feed_of(tmp_path)):
+        await anyio.sleep(3)
+    assert 2 <= len(engine.asked) <= 6
+
+
 async def test_an_engine_that_ends_is_lost_and_found_again(tmp_path: Path) -> None:
     """Between two engines the reason is told; the second is followed without anybody's doing."""
     async with following(feed_of(tmp_path)) as it:

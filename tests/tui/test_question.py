@@ -42,6 +42,14 @@ async def test_an_answer() -> None:
     assert asked.due()
 
 
+async def test_a_clock_that_is_set_back_keeps_nothing_from_being_asked() -> None:
+    asked, clock = question("yes")
+    await asked.ask()
+
+    clock.advance(seconds=-3600)
+    assert asked.due()
+
+
 async def test_trouble_keeps_the_answer_before() -> None:
     """The next answer ends the trouble."""
     asked, _clock = question("first", HistoryError("it is locked"), "second")

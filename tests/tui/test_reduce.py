@@ -163,8 +163,32 @@ class TestLanes:
 
         assert set(state.runs) == {"c"}
 
+    def test_a_run_whose_end_was_lost_is_forgotten_once_its_lane_has_fewer(self) -> None:
+        """Of those that are known, the ones go that gave no sign for longest."""
+        streams: list[FeedItem] = [
+            started("a", at=at(-2)),
+            started("b", at=at(-3)),
+            progress("b", elapsed=179.0),
+            started("c", at=at(-1)),
+            started("d", provider="openai", at=at(-9)),
+        ]
+
+        assert set(told(*streams, lane_figures("groq", in_flight=2)).runs) == {"b", "c", "d"}
+        assert set(told(*streams, lane_figures("groq", in_flight=3)).runs) == {"a", "b", "c", "d"}
+        assert set(told(*streams, lane_figures("groq", in_flight=-1), started("e")).runs) == {"d", "e"}
+
 
 class TestEngine:
+    def test_a_trouble_that_another_start_of_it_does_not_tell_of_is_over(self) -> None:
+        """Of an actor that is well, an engine that has just started says nothing."""
+        before = told(*states.attached(), lane("down", name="delivery", reason="no disk"))
+        live = LinkChange(status="live", at=at(1))
+
+        again = after(before, [live, lane("down", name="delivery", reason="no disk")])
+        assert [cell.text for cell in banner(after(before, [live]), NOW)] == []
+        assert [cell.text for cell in banner(again, NOW)] == [cell.text for cell in banner(before, NOW)] != []
+        assert len(again.log) == len(before.log)
+
     def test_a_hold_and_its_end_are_in_the_log(self) -> None:
         state = told(engine_figures(), engine_figures(hold="spool is full"), engine_figures())
 

@@ -21,7 +21,9 @@ from llmbench.tui.state import State
 from llmbench.tui.widgets.drawing import tone_style
 from llmbench.tui.widgets.lines import Lines
 from tests.tui import states
+from tests.tui.canned import PASTS
 from tests.tui.dashboards import Driven, Size, driven
+from tests.tui.stores import press
 
 SNAPSHOTS: Final = Path(__file__).with_name("snapshots")
 CONSTRAINTS: Final = Path(__file__).parents[2] / "constraints.txt"
@@ -50,11 +52,11 @@ def updates(request: pytest.FixtureRequest) -> bool:
 @pytest.mark.parametrize("state", STATES)
 async def test_screens_show_what_a_person_has_looked_at(state: str, size: Size, updates: bool) -> None:
     """Every screen is drawn as its snapshot, with alarming colours in the same places."""
-    wrong = []
-    async with driven(STATES[state](), size=size) as dashboard:
+    wrong: list[str] = []
+    async with driven(STATES[state](), size=size, history=PASTS[state]()) as dashboard:
         for number, pane in enumerate(PANES, 1):
             if pane in SCREENS:
-                await dashboard.press(str(number))
+                await press(dashboard, str(number))
                 path = SNAPSHOTS / f"{pane}-{size[0]}x{size[1]}-{state}.txt"
                 wrong += _compared(path, _picture(dashboard), updates=updates)
 
@@ -97,4 +99,4 @@ def _alarms(dashboard: Driven) -> Iterator[str]:
 
 
 def _colour(colour: object) -> str | None:
-    return None if colour is None else Color.from_rich_color(colour).hex  # type: ignore[arg-type]
+    return None if colour is None else Color.from_rich_color(colour).hex

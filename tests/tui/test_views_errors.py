@@ -114,6 +114,7 @@ def test_without_a_store_live_errors_are_shown() -> None:
 def test_groups_that_are_left_out() -> None:
     asked = answers.errors(group(), left_out=7)
     assert errors(asked, empty(), NOW).hidden == "7 rarer groups left out"
+    assert summed_up(answers.errors(), NOW) == ""
     assert summed_up(asked, NOW) == "10 failures of 8 sorts stored since 03-13 12:07"
 
 
@@ -157,7 +158,8 @@ class TestDetail:
 
     def test_many_models(self) -> None:
         groups = {str(n): group(str(n), model_id=f"m{n}", message="no") for n in range(30)}
-        lines = detail(groups["0"], groups, NOW)
+        lines = detail(msgspec.structs.replace(groups["0"], count=1), groups, NOW)
+        assert lines[2].text.startswith("1 time, first")
         assert lines[-1].text.strip() == "and 10 more"
 
 

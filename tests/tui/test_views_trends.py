@@ -101,8 +101,19 @@ class TestPlot:
         assert lines[1].startswith("   400┤")
         assert lines[-3].startswith("  0.00┤")
         assert re.findall(r"\d\d:\d\d", lines[-1])[0] == re.findall(r"\d\d:\d\d", lines[-1])[-1] == "12:07"
-        assert len(lines) == 15
+        assert len(lines) == 12
         assert all(len(line) <= 80 for line in lines)
+
+    def test_figures_of_the_axis(self) -> None:
+        """They are round, and evenly spaced: every quarter where there is room, else the half."""
+        made = plot(ASKED, "openai", "TTFT", DAY, NOW)
+
+        def figures(rows: int) -> list[str]:
+            return [gutter.strip(" ┤") for gutter, _ in drawn(made, 80, rows, NOW) if "┤" in gutter]
+
+        assert figures(20) == figures(16) == ["400", "300", "200", "100", "0.00"]
+        assert figures(15) == figures(8) == ["400", "200", "0.00"]
+        assert figures(6) == ["400", "0.00"]
 
     def test_ascii(self) -> None:
         """Where a terminal has no braille, nothing but ASCII is drawn, the heading aside."""

@@ -9,16 +9,17 @@ from typing import Any, ClassVar
 from textual import events, on
 from textual.app import ComposeResult
 from textual.containers import Container
-from textual.widgets import Footer, Input
+from textual.widgets import Input
 
 from llmbench.tui.bindings import BY_ID, PANES, Command, commands_of
-from llmbench.tui.commands import bindings_of_pane, refusal
+from llmbench.tui.commands import action_of, bindings_of_pane, refusal
 from llmbench.tui.screens.asking import Asking
 from llmbench.tui.state import State
 from llmbench.tui.table import Cell, Table
 from llmbench.tui.views import frame
 from llmbench.tui.views.banner import banner
 from llmbench.tui.widgets.grid import Grid
+from llmbench.tui.widgets.keybar import Hint, KeyBar
 from llmbench.tui.widgets.lines import Lines
 
 _LONGEST_FILTER = 100
@@ -48,7 +49,6 @@ class Pane(Asking):
         super().__init__()
         self.text_filter = ""
         self._painted: tuple[int, datetime] | None = None
-        self._refusals: tuple[str | None, ...] = ()
 
     # what screens override
 
@@ -84,7 +84,7 @@ class Pane(Asking):
         with Container(id="body"):
             yield from self.body()
         yield Input(id="filter", placeholder="show only rows that hold …", max_length=_LONGEST_FILTER)
-        yield Footer(compact=True, show_command_palette=False)
+        yield KeyBar()
         yield Lines(id="small")
 
     def on_mount(self) -> None:
@@ -108,7 +108,7 @@ class Pane(Asking):
         self._lines("#banner", [(cell,) for cell in frame.shortened(troubles, rows)])
         self._lines("#small", [(cell,) for cell in frame.too_small(columns, rows, troubles)])
         self._show_body(*(still or (state, now)), held=still is not None)
-        self._offer(state)
+        self.query_one(KeyBar).hint(list(self._hints()))
 
     def _show_body(self, state: State, now: datetime, *, held: bool) -> None:
         table = self.table(state, now)
@@ -132,8 +132,10 @@ class Pane(Asking):
     def _resumed(self) -> None:
         self.touch()
 
+    @on(events.DescendantFocus)
+    @on(events.DescendantBlur)
     @on(Grid.Chosen)
-    def _chose(self) -> None:
+    def _changed(self) -> None:
         self.touch()
 
     @on(Grid.Opened)
@@ -148,12 +150,26 @@ class Pane(Asking):
         subject = self.subject(state)
         return ((command, refusal(command, state, subject)) for command in commands_of(self.key))
 
-    def _offer(self, state: State) -> None:
-        subject = self.subject(state)
-        refusals = tuple(refusal(command, state, subject) for command in commands_of(self.key))
-        if refusals != self._refusals:
-            self._refusals = refusals
-            self.refresh_bindings()
+    def _hints(self) -> Iterator[Hint]:
+        """Yield what is told at the foot of the screen."""
+        if self.query_one("#filter", Input).has_focus:
+            yield from (Hint("open", "⏎", "Keep"), Hint("back", "esc", "Clear"))
+            return
+        for command, why in self.commands():
+            if command.footer:
+                yield Hint(command.id, self.dashboard.written_key(command), command.label, why is not None)
+
+    @on(KeyBar.Pressed)
+    async def _key_pressed(self, event: KeyBar.Pressed) -> None:
+        await self.run_command(BY_ID[event.command])
+
+    async def run_command(self, command: Command) -> None:
+        """Do what a command's key does."""
+        why = next((why for one, why in self.commands() if one is command), None)
+        if why is not None:
+            self.notify(f"{command.label}: {why}", severity="warning", markup=False)
+        else:
+            await self.app.run_action(action_of(command), self.grid if command.table else self)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         command = BY_ID.get(action)
@@ -162,12 +178,12 @@ class Pane(Asking):
         state = self.dashboard.state
         return None if refusal(command, state, self.subject(state)) else True
 
-    def on_key(self, event: events.Key) -> None:
+    async def on_key(self, event: events.Key) -> None:
         """Say why a key does nothing."""
         for command, why in self.commands():
             if why is not None and event.key in self.dashboard.keys_of(command):
                 event.stop()
-                self.notify(f"{command.label}: {why}", severity="warning", markup=False)
+                await self.run_command(command)
 
     # commands
 

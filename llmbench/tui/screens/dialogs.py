@@ -35,6 +35,10 @@ class Confirm(ModalScreen[bool | None]):
         self.dismiss(answer)
 
 
+class Leaving(Confirm):
+    """The question that is asked before the dashboard is left."""
+
+
 class Prompt(ModalScreen[str | None]):
     """A question that is answered with a line of text; None if it is not."""
 

@@ -33,7 +33,10 @@ class Errors(Pane):
     key = "errors"
     sentence = "What fails, since when, in which words, and what is to be done?"
     has_detail = True
-    DEFAULT_CSS = "Errors #detail { display: none; }"
+    DEFAULT_CSS = """
+    Errors #detail { display: none; }
+    Errors #group { height: auto; }
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -62,7 +65,7 @@ class Errors(Pane):
     def notices(self, state: State, now: datetime) -> Iterator[Cell]:
         if summary := summed_up(self.question.standing, now):
             yield Cell(summary)
-        yield standing(self.question.standing, now)
+        yield from standing(self.question.standing, now, alone=bool(state.errors))
 
     def paint(self, state: State, now: datetime) -> None:
         if self._fingerprint is None:

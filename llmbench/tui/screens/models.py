@@ -63,12 +63,12 @@ class Models(Pane):
         if self._row is None:
             if self.shown != "all":
                 yield Cell(f"only {self.shown} models are shown; f shows others", "accent")
-            yield standing(self.catalogue.standing, now)
+            yield from standing(self.catalogue.standing, now)
             return
         row = self._row_now(self._row)
         yield Cell(f"{safe(key_of_row(row))} · esc goes back", "accent")
         yield from told(self.runs.standing, row, now)
-        yield standing(self.runs.standing, now)
+        yield from standing(self.runs.standing, now)
 
     def subject(self, state: State) -> Subject | None:
         row = self._chosen() if self._row is None else self._row_now(self._row)

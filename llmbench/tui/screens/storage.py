@@ -47,7 +47,7 @@ class Storage(Pane):
         return quarantine(state, self.question.standing, now, self.text_filter)
 
     def notices(self, state: State, now: datetime) -> Iterator[Cell]:
-        yield standing(self.question.standing, now, "spool")
+        yield from standing(self.question.standing, now, "spool")
 
     def paint(self, state: State, now: datetime) -> None:
         lines = [(Cell(name.ljust(_LABEL), "muted"), cell) for name, cell in facts(state, self.question.standing, now)]

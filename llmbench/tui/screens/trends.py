@@ -65,7 +65,7 @@ class Trends(Pane):
         of = "every provider" if self.provider is None else f"each model of {safe(self.provider)}"
         more = "enter shows its models" if self.provider is None else "esc goes back"
         yield Cell(f"{self.measure} of {of}, last {self.window.name} · {more}", "accent")
-        yield standing(self.question.standing, now)
+        yield from standing(self.question.standing, now)
 
     def paint(self, state: State, now: datetime) -> None:
         widget = self.query_one("#plot", Lines)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
@@ -13,22 +14,25 @@ from llmbench.tui.text import safe
 _OLD_SECONDS = 120
 
 
-def standing(asked: Asked[Any], now: datetime, whom: str = "store") -> Cell:
-    """Return a line for under a screen's title: whose answer is shown, and how old it is."""
+def standing(asked: Asked[Any], now: datetime, whom: str = "store", *, alone: bool = False) -> Iterator[Cell]:
+    """Yield a line for over a table: whose answer is shown, and how old it is.
+
+    What stands in place of rows says why there is no answer (`nothing`); ``alone``: there are rows without one.
+    """
+    if asked.at is not None:
+        yield _old(asked, asked.at, now, whom)
+    elif alone and asked.trouble is not None:
+        yield Cell(f"▲ without what the {whom} has: {safe(asked.trouble)}", "warn")
+    elif alone:
+        yield Cell(f"asking the {whom} …", "muted")
+
+
+def _old(asked: Asked[Any], at: datetime, now: datetime, whom: str) -> Cell:
     if asked.trouble is not None:
-        return _troubled(asked, now)
-    if asked.at is None:
-        return Cell(f"asking the {whom} …", "muted")
-    old = (now - asked.at).total_seconds() > _OLD_SECONDS and not asked.asking
+        return Cell(f"▲ shown is what it told {age(at, now)} ago: {safe(asked.trouble)}", "warn")
+    old = (now - at).total_seconds() > _OLD_SECONDS and not asked.asking
     again = " · asking again …" if asked.asking else ""
-    return Cell(f"the {whom} told this {age(asked.at, now)} ago{again}", "warn" if old else "muted")
-
-
-def _troubled(asked: Asked[Any], now: datetime) -> Cell:
-    trouble = safe(asked.trouble or "")
-    if asked.at is None:
-        return Cell(f"✖ {trouble}", "bad")
-    return Cell(f"▲ shown is what it told {age(asked.at, now)} ago: {trouble}", "warn")
+    return Cell(f"the {whom} told this {age(at, now)} ago{again}", "warn" if old else "muted")
 
 
 def nothing(asked: Asked[Any], what: str, whom: str = "store") -> str:

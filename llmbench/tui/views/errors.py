@@ -130,8 +130,8 @@ def _hidden(asked: Asked[Errors], hidden: Iterable[ErrorGroup], now: datetime) -
 
 
 def summed_up(asked: Asked[Errors], now: datetime) -> str:
-    """Return a sentence about the whole window."""
-    if asked.answer is None:
+    """Return a sentence about the whole window, nothing if nothing failed in it."""
+    if asked.answer is None or not asked.answer.failures:
         return ""
     since = time_of_day(asked.answer.since, now)
     failures = plural(asked.answer.failures, "failure")
@@ -146,7 +146,9 @@ def detail(group: ErrorGroup, groups: Mapping[str, ErrorGroup], now: datetime) -
     return [
         Cell(safe(f"✖ {group.error_kind} · {group.error_cause}{status}"), "bad"),
         Cell(safe(f"{group.provider}/{group.model_id}"), "accent"),
-        Cell(f"{group.count} times, first {_when(group.first_seen, now)}, last {_when(group.last_seen, now)}"),
+        Cell(
+            f"{plural(group.count, 'time')}, first {_when(group.first_seen, now)}, last {_when(group.last_seen, now)}"
+        ),
         Cell(""),
         Cell("What to do", "muted"),
         Cell(safe(advice), "good"),

@@ -37,15 +37,16 @@ _LOOKS: Final[dict[Condition, tuple[str, Tone]]] = {
 _STALE_AFTER: Final = 2
 """So many times as old as it should be is the last success of a stale model: what is due once may wait its turn."""
 
+_NAME: Final = 32
 _COLUMNS: Final = (
-    Column(name="Model", width=0),
+    Column(name="Model", width=_NAME),
     Column(name="State", width=13),
     Column(name="Last ok", width=10, right=True, drop=1),
     Column(name="TTFT ms", width=7, right=True, drop=2),
     Column(name="tok/s", width=6, right=True, drop=3),
-    Column(name="ok", width=6, right=True, drop=4),
-    Column(name="n", width=5, right=True, drop=5),
-    Column(name="Why", width=30, drop=6),
+    Column(name="ok", width=6, right=True, drop=5),
+    Column(name="n", width=5, right=True, drop=4),
+    Column(name="Why", width=0, drop=6),
 )
 _RUN_COLUMNS: Final = (
     Column(name="Begun", width=14),
@@ -58,7 +59,6 @@ _RUN_COLUMNS: Final = (
     Column(name="What the provider said", width=0),
 )
 _SPARK: Final = 30
-_NAME: Final = 60
 
 
 def condition(row: CatalogueRow, now: datetime, fresh: timedelta) -> Condition:

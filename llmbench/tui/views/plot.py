@@ -19,7 +19,10 @@ _BRAILLE: Final = 0x2800
 _DOTS: Final = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))
 """What each of the two columns of four dots adds to the character (Unicode, Braille Patterns)."""
 
-_ROWS_OF_A_TICK: Final = 4
+_QUARTERS: Final = 4
+_ROWS_OF_QUARTERS: Final = 13
+"""With fewer rows only the half has a figure, besides both ends."""
+
 _CELLS_OF_A_LABEL: Final = 16
 _LEAST: Final = 1e-12
 """Below this is nothing that could be told from 0."""
@@ -44,7 +47,7 @@ class Plot(msgspec.Struct, frozen=True, kw_only=True):
 
 def drawn(plot: Plot, columns: int, rows: int, now: datetime, *, ascii_only: bool = False) -> list[tuple[str, str]]:
     """Return lines of at most ``columns`` cells, ``rows`` in all: the axis with its figures, and what is beside it."""
-    cells, height = columns - GUTTER, rows - 3
+    cells, height = columns - GUTTER, _whole_quarters(rows - 3)
     if cells < _CELLS_OF_A_LABEL or height < 2:
         return [("", "too small for a plot")]
     heading = ("", plot.heading[: columns - 1])
@@ -61,6 +64,11 @@ def drawn(plot: Plot, columns: int, rows: int, now: datetime, *, ascii_only: boo
         (axis[0].rjust(GUTTER), axis[1] * cells),
         ("", " " * GUTTER + _times(plot, cells, now)),
     ]
+
+
+def _whole_quarters(rows: int) -> int:
+    """Return the height at which every quarter of the axis has a row of its own, so that its figure is a round one."""
+    return rows - (rows - 1) % _QUARTERS if rows > _QUARTERS else rows
 
 
 def ceiling(highest: float) -> float:
@@ -116,10 +124,11 @@ def _height(canvas: _Canvas, value: float, highest: float) -> int:
 
 
 def _figures(height: int, highest: float, *, ascii_only: bool) -> Iterator[str]:
-    every = max(1, round((height - 1) / max(1, (height - 1) // _ROWS_OF_A_TICK)))
+    ticks = _QUARTERS if height >= _ROWS_OF_QUARTERS else 2 if height > _QUARTERS else 1
+    every = (height - 1) // ticks
     for row in range(height):
         above_bottom = height - 1 - row
-        ticked = row == 0 or (above_bottom % every == 0 and row >= every)
+        ticked = above_bottom % every == 0
         figure = significant(highest * above_bottom / (height - 1)) if ticked else ""
         tick = ("+" if ascii_only else "┤") if ticked else ("|" if ascii_only else "│")
         yield figure.rjust(GUTTER - 1)[: GUTTER - 1] + tick

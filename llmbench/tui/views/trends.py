@@ -120,7 +120,7 @@ def _columns(measure: Measure, highest: float, *, by_model: bool) -> tuple[Colum
         Column(name="lowest", width=7, right=True, drop=3),
         Column(name="highest", width=7, right=True, drop=2),
         Column(name="n", width=6, right=True),
-        Column(name=f"0 to {significant(highest)} {unit}", width=_SPARK, drop=1),
+        Column(name=f"0 to {significant(highest)} {unit}" if highest else "", width=_SPARK, drop=1),
     )
 
 
@@ -168,9 +168,9 @@ def plot(asked: Asked[Trends], key: str | None, measure: Measure, window: Window
     answer = asked.answer
     trend = next((one for one in answer.trends if name_of(one) == key), None) if answer is not None else None
     values = Values((), 0, None) if answer is None or trend is None else values_of(answer, trend, measure)
-    what = "no line is chosen" if trend is None else safe(name_of(trend))
+    what = "" if trend is None else safe(name_of(trend))
     return Plot(
-        heading=f"{what}: {NAMES[measure]}, {UNITS[measure]} · {window.name} · n = {count(values.n)}",
+        heading=f"{what}: {NAMES[measure]}, {UNITS[measure]} · {window.name} · n = {count(values.n)}" if what else "",
         since=answer.since if answer is not None else now - window.span,
         width=answer.width if answer is not None else window.width,
         parts=_parts(answer, now) if answer is not None else 1,

@@ -1,4 +1,4 @@
-"""A dashboard that stands still: a feed from which nothing comes, a clock that is not going, a store of its own."""
+"""A dashboard over a real store with a day of runs, or over a real spool."""
 
 from __future__ import annotations
 
@@ -7,45 +7,20 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 
-import anyio
-from textual.pilot import Pilot
-
-from llmbench.actors.engine_requests import EngineAnswer, EngineRequest
 from llmbench.actors.spool_requests import Answer, Request, answered
-from llmbench.config.tables import TuiTable
 from llmbench.messages import Failure, Outcome
 from llmbench.stores.base import Store
 from llmbench.stores.spool import Spool
 from llmbench.stores.sqlite import SQLiteStore
-from llmbench.tui.app import Dashboard
 from llmbench.tui.bindings import PANES
 from llmbench.tui.history import History
-from llmbench.tui.items import FeedItem
 from llmbench.tui.screens.base import Pane
 from llmbench.tui.state import State
 from tests.stores.documents import envelope, envelopes, failure, model, sample
 from tests.stores.spooling import record
 from tests.tui.answers import DAY, FRESH
-from tests.tui.states import ADDRESS, NOW, at, healthy
-
-
-class StillFeed:
-    """A feed that has nothing to tell; what is asked of its engine is noted, and done."""
-
-    address = ADDRESS
-
-    def __init__(self) -> None:
-        self.asked: list[EngineRequest] = []
-
-    def take(self) -> list[FeedItem]:
-        return []
-
-    async def run(self) -> None:
-        await anyio.sleep_forever()
-
-    async def command(self, request: EngineRequest) -> EngineAnswer:
-        self.asked.append(request)
-        return EngineAnswer(done="it is done")
+from tests.tui.dashboards import Driven, Size, driven
+from tests.tui.states import NOW, at
 
 
 def runs() -> Iterator[Outcome]:
@@ -115,35 +90,21 @@ async def past(folder: Path) -> AsyncIterator[History]:
 
 @asynccontextmanager
 async def shown(
-    history: History | None, pane: str, *, state: State | None = None, size: tuple[int, int] = (120, 36)
-) -> AsyncIterator[tuple[Pilot[int], Pane, StillFeed]]:
-    """Yield a dashboard that shows a screen, with the answers of its store."""
-    feed = StillFeed()
-    app = Dashboard(feed, history=history, settings=TuiTable(), clock=lambda: NOW)
-    app.state = state or healthy()
-    async with app.run_test(size=size) as pilot:
-        await pilot.press(str(PANES.index(pane) + 1))
-        screen = app.screen
-        assert isinstance(screen, Pane)
-        await settled(pilot)
-        yield pilot, screen, feed
+    history: History | None, pane: str, *, state: State | None = None, size: Size = (120, 36)
+) -> AsyncIterator[Driven]:
+    """Run a dashboard that shows a screen, with the answers of its store."""
+    async with driven(state, size=size, history=history) as dashboard:
+        await press(dashboard, str(PANES.index(pane) + 1))
+        yield dashboard
 
 
-async def settled(pilot: Pilot[int]) -> None:
-    """Wait until what was asked is answered and drawn: the workers of a screen end then."""
-    await pilot.pause()
-    pane = pilot.app.screen
-    if isinstance(pane, Pane):
-        pane.frame(NOW)
-    await pilot.pause()
-    mine = [worker for worker in pilot.app.workers if worker.node is pane]
-    if mine:  # none would mean all of them, of which some never end
-        await pilot.app.workers.wait_for_complete(mine)
-    await pilot.pause()
-
-
-def text(pilot: Pilot[int]) -> str:
-    """Return all that is on the screen."""
-    width, height = pilot.app.size
-    lines = pilot.app.screen._compositor.render_strips()
-    return "\n".join(line.text[:width].rstrip() for line in lines[:height])
+async def press(dashboard: Driven, *keys: str) -> None:
+    """Press keys, and wait until what they did is answered by the store, and shown."""
+    await dashboard.press(*keys)
+    screen = dashboard.app.screen
+    if isinstance(screen, Pane):
+        screen.frame(NOW)
+        questions = [worker for worker in dashboard.app.workers if worker.node is screen]
+        if questions:  # none would mean all of them, of which some never end
+            await dashboard.app.workers.wait_for_complete(questions)
+    await dashboard.settled()
