@@ -10,10 +10,10 @@ TIMED := tests/conformance tests/measure tests/providers tests/cli/test_calibrat
          tests/faults/test_outage.py tests/faults/test_provider_faults.py tests/faults/test_stream_faults.py
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test faults check lint format types imports bench figures clean
+.PHONY: help install demo test faults check lint format types imports bench figures screenshots clean
 
 help: ## list the targets
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  %-10s %s\n", $$1, $$2 }'
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  %-11s %s\n", $$1, $$2 }'
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo 'llmbench needs Python 3.11 or newer: make PYTHON=/path/to/python3.11 …' >&2; exit 2; }
@@ -53,6 +53,9 @@ bench: $(READY) ## accuracy, cost, storing, start-up, bridge: measured, side by 
 
 figures: $(READY) ## size of functions and modules against the house's budget
 	@$(BIN)/python benchmarks/figures.py
+
+screenshots: $(READY) ## make the pictures in docs/screenshots, from a simulated day
+	@$(BIN)/python -m tests.tui.screenshots
 
 clean: ## remove the environment and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info

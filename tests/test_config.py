@@ -51,6 +51,8 @@ def test_every_key_of_a_full_file_takes_effect() -> None:
     )
     assert (config.spool_folder, config.spool.cap_mb, config.spool.keep_hours) == (GOOD / "data" / "spool", 16, 0.5)
     assert msgspec.structs.astuple(config.server) == ("[::1]:8787", str(GOOD / "data" / "keys.json"), 512, 2.5, 10.0)
+    keys = {"sort": "o", "run_now": "ctrl+x,f5", "retry": "ctrl+x", "up": "w", "window": "up"}
+    assert msgspec.structs.astuple(config.tui) == ("light", 2.5, keys)
     assert config.profile("long") == Profile(
         id="long",
         version=3,

@@ -27,6 +27,7 @@ from llmbench.config.tables import (
     StoreTable,
     Table,
     Tables,
+    TuiTable,
 )
 from llmbench.providers.presets import PRESETS
 from tests.configs import GOOD, HERE, REFERENCE, problems, settled, write
@@ -162,6 +163,7 @@ def test_the_reference_lists_every_key(tmp_path: Path) -> None:
     assert set(HttpTable.__struct_fields__) == set(document["store"]["http"])
     assert set(SpoolTable.__struct_fields__) == set(document["spool"])
     assert set(ServerTable.__struct_fields__) == set(document["server"])
+    assert set(TuiTable.__struct_fields__) == set(document["tui"])
     assert set(ProfileTable.__struct_fields__) == set(document["profiles"]["default"])
     assert set(ProviderTable.__struct_fields__) == {key for table in document["providers"].values() for key in table}
     assert {*PRESETS, "my-vllm"} == set(document["providers"])
@@ -170,7 +172,7 @@ def test_the_reference_lists_every_key(tmp_path: Path) -> None:
 def test_the_defaults_in_the_reference_are_the_defaults(tmp_path: Path) -> None:
     """Setting every key to the value that config.toml shows changes nothing, the examples left out."""
     examples = (
-        r"(?m)^(id|region|path|url|worklist_url|folder|listen|keys_file|models|ca_file|headers|project|model_regions)"
+        r"(?m)^(id|region|path|url|worklist_url|folder|listen|keys_file|models|ca_file|headers|project|model_regions|keys)"
         r" = .*$"
         r"|^\[providers\.my-vllm\]\n(?:.+\n)*"
     )

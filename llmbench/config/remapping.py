@@ -26,5 +26,5 @@ def problems(keys: Mapping[str, str]) -> Iterator[Problem]:
 
 def _unknown(command: str) -> str:
     meant = nearest(command, list(BY_ID))
-    what_to_do = f"rename it to {meant!r}, or remove it" if meant else "remove it; ? in llmbench tui lists commands"
+    what_to_do = f"rename it to {meant!r}, or remove it" if meant else "remove it (docs/dashboard.md lists them)"
     return f"is no command: {what_to_do}"
