@@ -97,7 +97,10 @@ ProjectId = Annotated[
 IdPart = Annotated[str, Meta(pattern=r"\A[!-~]{1,100}\Z", extra=_words("the beginning or end of a model id"))]
 CommandId = Annotated[
     str,
-    Meta(pattern=r"\A[a-z][a-z_]{0,39}\Z", extra=_words("the id of a command, such as 'sort' (docs/dashboard.md lists them)")),
+    Meta(
+        pattern=r"\A[a-z][a-z_]{0,39}\Z",
+        extra=_words("the id of a command, such as 'sort' (docs/dashboard.md lists them)"),
+    ),
 ]
 KeyNames = Annotated[
     str,
