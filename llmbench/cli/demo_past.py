@@ -14,7 +14,9 @@ from llmbench.messages import Envelope, Model, Profile, Sample
 from llmbench.quantiles import quantile
 from llmbench.simulator.behaviour import Behaviour, behaviour_of
 
-HOURS: Final = 6
+HOURS: Final = 24
+"""Trends show as much at first; and what is slow from now on is not what is usual before it has run so often, too."""
+
 EVERY: Final = timedelta(minutes=10)
 
 _SPREAD = 0.06

@@ -70,7 +70,7 @@ async def watch(window: Window, signals: Signals) -> int:
             await _left_behind(child, window, signals, error)
         raise
     with contextlib.suppress(OSError):  # the terminal may be gone
-        _sum_up(app.state, begun)
+        _sum_up(app.state, begun, window)
     return await _left(answer, window, signals)
 
 
@@ -111,10 +111,10 @@ async def _left(answer: int | None, window: Window, signals: Signals) -> int:
     """See to the engine after the dashboard was left; return the exit code."""
     child = window.child
     if child is not None and child.code is not None:
-        _tell_end(child, heard=window.feed.heard_before)
+        _tell_end(child, window)
         return _code(signals, child.code)
     if child is not None and (window.ends_with_us or answer == STOP_ENGINE or signals.first is not None):
-        code = await _stopped(child, window.feed, signals)
+        code = await _stopped(child, window, signals)
         return _code(signals, ExitCode.OK if window.ends_with_us else code)
     if child is not None:
         with contextlib.suppress(OSError):
@@ -125,7 +125,7 @@ async def _left(answer: int | None, window: Window, signals: Signals) -> int:
 async def _left_behind(child: Child, window: Window, signals: Signals, error: Exception) -> None:
     """See to the engine after the dashboard broke: it measures on, unless it is for the dashboard alone."""
     if window.ends_with_us:
-        await _stopped(child, window.feed, signals)
+        await _stopped(child, window, signals)
     elif child.code is None:
         error.add_note(f"\n{_how_to_go_on(child)}")  # behind what is told of the error, where it is seen
 
@@ -134,19 +134,24 @@ def _code(signals: Signals, code: int) -> int:
     return code if signals.first is None else 128 + signals.first
 
 
-async def _stopped(child: Child, feed: LiveFeed, signals: Signals) -> int:
+async def _stopped(child: Child, window: Window, signals: Signals) -> int:
     """Have the engine end, gracefully, and at once if a signal comes meanwhile; return its exit code."""
     child.terminate()
     with signals.told_to(lambda _number: child.terminate()):
         async with anyio.create_task_group() as group:
-            group.start_soon(feed.run)
-            group.start_soon(_tell_what_is_left, feed)
+            group.start_soon(window.feed.run)
+            group.start_soon(_tell_what_is_left, window.feed)
             code = await child.ended()
             group.cancel_scope.cancel()
     with contextlib.suppress(OSError):
         output.status("")
-        output.note(f"the engine ended with exit code {code}; its log: {child.log}")
+        output.note(f"the engine ended with exit code {code}{_log(child, window)}")
     return code
+
+
+def _log(child: Child, window: Window) -> str:
+    """Return where the log of an engine that has ended is; one for the dashboard alone takes it along."""
+    return "" if window.ends_with_us else f"; its log: {child.log}"
 
 
 async def _tell_what_is_left(feed: LiveFeed) -> None:
@@ -162,12 +167,12 @@ async def _tell_what_is_left(feed: LiveFeed) -> None:
         await anyio.sleep(_LOOK_SECONDS)
 
 
-def _tell_end(child: Child, *, heard: bool) -> None:
+def _tell_end(child: Child, window: Window) -> None:
     """Say how an engine ended that was not told to."""
     said = "".join(f"\n  {line}" for line in child.last_lines())
-    when = "ended" if heard else "did not start"
+    when = "ended" if window.feed.heard_before else "did not start"
     with contextlib.suppress(OSError):
-        output.note(f"llmbench: the engine {when} (exit code {child.code}; its log: {child.log}):{said}")
+        output.note(f"llmbench: the engine {when} (exit code {child.code}{_log(child, window)}):{said}")
 
 
 def _how_to_go_on(child: Child) -> str:
@@ -178,8 +183,12 @@ def _how_to_go_on(child: Child) -> str:
     )
 
 
-def _sum_up(state: State, begun: datetime) -> None:
-    """Say what was seen."""
+def _sum_up(state: State, begun: datetime, window: Window) -> None:
+    """Say what was seen; what became of an engine of our own is said apart."""
+    if not window.feed.heard_before:
+        if window.child is None:
+            output.note("no engine was seen")
+        return
     lanes = state.lanes.values()
     ok, failed = sum(lane.ok for lane in lanes), sum(lane.failed for lane in lanes)
     minutes = (_now() - begun).total_seconds() / 60

@@ -244,7 +244,8 @@ class TestStarted:
         with watching(place, "tui") as shown:
             assert shown.exit_code() == 2
             shown.assert_restored()
-            shown.until("the engine did not start (exit code 2", "there is nothing to measure")
+            text = shown.until("the engine did not start (exit code 2", "there is nothing to measure")
+            assert "0 ok" not in text
 
     def test_an_engine_that_dies(self, place: Place) -> None:
         """The window stays and says why; it asks nothing when it is left, and its exit code is the engine's."""
@@ -301,6 +302,8 @@ def test_demo(place: Place) -> None:
         shown.press("q")
         assert shown.exit_code() == 0
         shown.assert_restored()
+        text = shown.until("the engine ended with exit code 0")
+        assert "its log" not in text, "it is gone with the rest"
     until_no_engine(place)
     assert not list(Path(place.folder).glob("llmbench*"))
 

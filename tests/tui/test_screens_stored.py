@@ -118,13 +118,12 @@ class TestModels:
     async def test_what_was_changed_is_seen_at_once(self, history: History, tmp_path: Path, detail: bool) -> None:
         """Or a model just disabled is shown as enabled, and E says that it is."""
         store = SQLiteStore(tmp_path / "llmbench.db")
-        async with shown(history, "models", state=commanding()) as (pilot, pane, _feed):
+        async with shown(history, "models", state=commanding()) as dashboard:
             await store.open()
             await store.disable_model("groq", "llama", reason="too slow", by="ana", at=NOW)
             await store.close()
-            await pilot.press(*(["enter"] if detail else []), "x", *"too slow", "enter")
-            await settled(pilot)
-            await settled(pilot)
+            await press(dashboard, *(["enter"] if detail else []), "x", *"too slow", "enter")
+            pane = dashboard.pane
             assert isinstance(pane, Models)
             row = row_of(pane.catalogue.standing, "groq/llama")
             assert row is not None

@@ -209,6 +209,11 @@ class TestEngine:
         }
         assert row(table, "spool")["what it says"].text == "0 outcomes wait; 3.24 MiB of 1.00 GiB"
 
+    def test_nothing_says_that_an_engine_runs_that_is_not_heard(self) -> None:
+        found = row(engine(states.disconnected(), NOW), "engine")
+
+        assert found["state"].text == "— not known"
+
     def test_what_stamps_are_worth_is_told(self) -> None:
         """By which clock, how coarse, and how long the loop was away."""
         runs = [finished(states.success("groq", -1, id=f"{n}", resolution="coarse", clock="user")) for n in range(50)]

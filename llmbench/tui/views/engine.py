@@ -22,6 +22,7 @@ _LATELY: Final = 200
 """Runs of which the share with coarse stamps is told."""
 
 _LAGGING: Final = 0.05
+_UNKNOWN: Final = Verdict(rank=verdicts.WELL, glyph="—", word="not known", tone="muted")
 
 
 def engine(state: State, now: datetime) -> Table:
@@ -29,7 +30,7 @@ def engine(state: State, now: datetime) -> Table:
     rows = (
         _row("store", verdicts.store(state), _store(state), now),
         _row("spool", verdicts.spool(state), _spool(state, now), now),
-        _row("engine", _held(state), _engine(state, now), now),
+        _row("engine", _UNKNOWN if verdicts.is_stale(state, now) else _held(state), _engine(state, now), now),
         _row("stamps", _clock(state), _stamps(state), now),
         _row("events", verdicts.link(state, now), _events(state, now), now),
         *_actors(state, now),
@@ -73,7 +74,7 @@ def _spool(state: State, now: datetime) -> str:
 def _held(state: State) -> Verdict:
     engine = state.engine
     if engine is None:
-        return Verdict(rank=verdicts.WELL, glyph="—", word="not known", tone="muted")
+        return _UNKNOWN
     if engine.hold is not None:
         return Verdict(rank=verdicts.WELL, glyph="‖", word="starts nothing", tone="accent", since=engine.started_at)
     return Verdict(rank=9, glyph="●", word="runs", tone="good", since=engine.started_at)
@@ -90,7 +91,7 @@ def _engine(state: State, now: datetime) -> str:
 def _clock(state: State) -> Verdict:
     engine = state.engine
     if engine is None:
-        return Verdict(rank=verdicts.WELL, glyph="—", word="not known", tone="muted")
+        return _UNKNOWN
     if engine.loop_lag >= _LAGGING:
         return Verdict(rank=4, glyph="▲", word=f"{engine.clock}, late", tone="warn")
     if engine.clock == "user":
