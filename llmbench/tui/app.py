@@ -146,8 +146,8 @@ class Dashboard(App[int], inherit_bindings=False):
             self.tell(answer.error, bad=True)
             return
         self.tell(answer.done or "done")
-        for pane in self._panes():
-            pane.carried_out(request)
+        if isinstance(self.screen, Pane):
+            self.screen.carried_out(request)
 
     def export(self, pane: Pane) -> None:
         """Save a screen as CSV and as SVG."""
