@@ -5,12 +5,15 @@ exactly how long callbacks kept the loop from looking at its sockets. Two questi
 
 - How long was the loop away, at worst, since a run began (`LoopWatch.worst_since`)?
 - How old can the oldest bytes of this read be (`LoopWatch.blind_since_ns`)? Segments that queue behind each other
-  merge in the kernel and take the newest stamp, so a read that carries several events is only as sharp as this.
+  merge in the kernel and take the newest stamp, so a read that carries several events is only as sharp as this. A loop
+  that was woken, and had to queue for a processor, was blind while it stood there; the kernel counts that.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import selectors
 from bisect import bisect_left
 from time import perf_counter_ns
@@ -26,10 +29,11 @@ have queued, the loop looks first, and waits only if nothing is ready."""
 
 
 class LoopWatch(selectors.DefaultSelector):
-    """The platform's selector, which also keeps the time. One belongs to one loop."""
+    """The platform's selector, which also keeps the time. One belongs to one loop, and to the thread that makes it."""
 
     def __init__(self) -> None:
         super().__init__()
+        self._held_up = HeldUp()
         self._returned_ns = perf_counter_ns()
         self._ends_ns: list[int] = []
         self._absences_ns: list[int] = []
@@ -47,11 +51,16 @@ class LoopWatch(selectors.DefaultSelector):
         ready = queued or super().select(timeout)
         returned = perf_counter_ns()
         waited = timeout != 0 and not queued and returned - called > _WAITED_NS + _LISTED_NS * len(ready)
-        self.blind_since_ns = returned if waited else self._returned_ns
+        self.blind_since_ns = self._returned_ns
         self._returned_ns = returned
         if waited:
+            self.blind_since_ns = max(self.blind_since_ns, returned - self._held_up.since_last_ns())
             self.idle_ns = returned
         return ready
+
+    def close(self) -> None:
+        super().close()
+        self._held_up.close()
 
     def _note_absence(self, end_ns: int, absence_ns: int) -> None:
         """Keep only absences that no later one exceeds: the longest of any stretch up to now is then its first."""
@@ -67,6 +76,34 @@ class LoopWatch(selectors.DefaultSelector):
         current = perf_counter_ns() - self._returned_ns
         first = bisect_left(self._ends_ns, start_ns)
         return max(current, self._absences_ns[first]) if first < len(self._absences_ns) else current
+
+
+class HeldUp:
+    """How long the thread that makes this one stood in the scheduler's queue, ready to run while others ran.
+
+    Linux counts that (the second figure of ``/proc/thread-self/schedstat``, in nanoseconds); where nobody does, it is
+    0. A loop that is woken late can't see it by itself: to it, all of that time was spent waiting.
+    """
+
+    def __init__(self) -> None:
+        self._file: int | None = None
+        with contextlib.suppress(OSError):
+            self._file = os.open("/proc/thread-self/schedstat", os.O_RDONLY | os.O_CLOEXEC)
+        self._total_ns = self._read()
+
+    def since_last_ns(self) -> int:
+        """Return how much it has become since it was last asked."""
+        before, self._total_ns = self._total_ns, self._read()
+        return self._total_ns - before
+
+    def _read(self) -> int:
+        return 0 if self._file is None else int(os.pread(self._file, 64, 0).split()[1])
+
+    def close(self) -> None:
+        """Give the file back. Closing twice is harmless."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
 
 
 class WatchedEventLoop(asyncio.SelectorEventLoop):
