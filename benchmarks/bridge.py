@@ -184,7 +184,7 @@ def lane_of(uri: str, database: str, requests: list[RequestRecord]) -> Lane:
 
     A row tells gaps, so its chunks are known up to a constant: the one that suits most of them is taken.
     """
-    served = {record.sequence: record.writes_ns for record in requests}
+    served = {record.sequence: record for record in requests}
     with MongoClient[dict[str, Any]](uri) as client:
         rows = list(client[database]["metrics_cloud_v2"].find({"provider": "local"}))
         failed = client[database]["errors_cloud"].count_documents({"provider": "local", "error_kind": {"$ne": "local"}})
@@ -192,15 +192,23 @@ def lane_of(uri: str, database: str, requests: list[RequestRecord]) -> Lane:
         raise SystemExit(f"the lane has {len(rows)} rows, and {failed} runs have failed")
     errors, untrue = [], 0
     for row in rows:
-        writes = served[sequence_of(row["request_id"])]
+        record = served[sequence_of(row["request_id"])]
+        writes = record.writes_ns
         measured = accumulate(row["times_between_tokens"], initial=0.0)
         off = [one - (write - writes[0]) / 1e9 for one, write in zip(measured, writes, strict=True)]
         wrong = [one - median(off) for one in off]
         errors += [abs(one) * 1e6 for one in wrong]
-        is_untrue = sum(abs(one) > _WRONG_SECONDS for one in wrong) > 0.01 * len(wrong)
+        is_untrue = sum(_is_wrong(*one) for one in zip(wrong, writes, record.written_ns, strict=True)) > 0.01 * len(
+            wrong
+        )
         untrue += is_untrue and row["resolution"] != "coarse"
     lag = quantile(sorted(row["client_lag_max"] for row in rows), 0.99)
     return Lane(len(rows), lag, sorted(errors), sum(row["resolution"] == "coarse" for row in rows), untrue)
+
+
+def _is_wrong(seconds: float, before_ns: int, after_ns: int) -> bool:
+    """Whether a chunk is off by too much, wherever between these two its bytes went out."""
+    return not -_WRONG_SECONDS <= seconds <= _WRONG_SECONDS + (after_ns - before_ns) / 1e9
 
 
 def _program(name: str, kind: type[Any], **options: object) -> Any:

@@ -113,6 +113,7 @@ class Answer:
     def _note(self, record: RequestRecord, step: Step, before: int) -> None:
         if step.content is Content.VISIBLE:
             record.writes_ns.append(before)
+            record.written_ns.append(perf_counter_ns())
         elif step.content is Content.REASONING:
             record.reasoning_writes_ns.append(before)
         if step.ending is not None:

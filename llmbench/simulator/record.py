@@ -34,7 +34,8 @@ def _stamps() -> Stamps:
 
 
 class RequestRecord(msgspec.Struct, kw_only=True):
-    """One request. ``writes_ns`` has the stamp taken right before each write that held visible tokens.
+    """One request. ``writes_ns`` has the stamp taken right before each write that held visible tokens, ``written_ns``
+    the one right behind it: if this process was interrupted, the bytes may have gone out at any time in between.
 
     ``ended`` is None while the answer goes on; a fault counts as ended once it has happened, even if the connection
     stays open. ``late_ns`` is the worst lateness of a token's write against its promise.
@@ -55,6 +56,7 @@ class RequestRecord(msgspec.Struct, kw_only=True):
     head_written_ns: int | None = None
     reasoning_writes_ns: Stamps = msgspec.field(default_factory=_stamps)
     writes_ns: Stamps = msgspec.field(default_factory=_stamps)
+    written_ns: Stamps = msgspec.field(default_factory=_stamps)
     end_written_ns: int | None = None
     client_closed_ns: int | None = None
     late_ns: int = 0
@@ -67,7 +69,7 @@ class RequestRecord(msgspec.Struct, kw_only=True):
 
     def size(self) -> int:
         """Return the bytes of memory it takes, roughly."""
-        stamps = len(self.writes_ns) + len(self.reasoning_writes_ns)
+        stamps = len(self.writes_ns) + len(self.written_ns) + len(self.reasoning_writes_ns)
         return _BASE_BYTES + self.body_bytes + stamps * self.writes_ns.itemsize
 
 

@@ -43,7 +43,10 @@ def test_a_request_is_recorded_in_full(simulator: SpawnedSimulator) -> None:
     assert (seen.method, seen.path, seen.status) == ("POST", "/groq/v1/chat/completions", 200)
     assert seen.body == chat(model, max_tokens=30)
     assert (len(seen.reasoning_writes_ns), len(seen.writes_ns)) == (2, 3)
-    times = [seen.arrival_ns, seen.head_written_ns, *seen.reasoning_writes_ns, *seen.writes_ns, seen.end_written_ns]
+    writes = [time for write in zip(seen.writes_ns, seen.written_ns, strict=True) for time in write]
+    times = [seen.arrival_ns, seen.head_written_ns, *seen.reasoning_writes_ns, *writes]
+    assert seen.end_written_ns is not None
+    assert seen.end_written_ns >= writes[-2]
     assert times == sorted(time for time in times if time is not None)
     assert seen.ended == "complete"
 
