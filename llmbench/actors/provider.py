@@ -75,7 +75,10 @@ class NoLedger:
 
 
 class Surroundings:
-    """What all lanes share, made by the supervisor: channels, the start gate, the collector, who measures."""
+    """What all lanes share, made by the supervisor: channels, the start gate, the collector, who measures.
+
+    ``paused`` says whether a person has paused a lane.
+    """
 
     def __init__(
         self,
@@ -89,8 +92,10 @@ class Surroundings:
         quiet: QuietCollector,
         probe_seconds: float = PROBE_SECONDS,
         ledger: Ledger | None = None,
+        paused: Callable[[str], bool] = lambda _lane: False,
     ) -> None:
         self.ledger = ledger or NoLedger()
+        self.paused = paused
         self.outcomes = outcomes
         self.inbox = inbox
         self.bus = bus
@@ -212,6 +217,8 @@ class ProviderActor:
                 now = monotonic()
                 if job.start_before is not None and now >= job.start_before:
                     self._give_back(job, "its lease ran out before it could start")
+                elif self._around.paused(self.name):  # whoever did so has been told that nothing starts any more
+                    self._give_back(job, "the lane was paused while the job was on its way")
                 elif self._breaker.delay(now) == 0:
                     epoch = self._breaker.started()
                     await self._begin_interval()

@@ -17,10 +17,11 @@ from llmbench.cli import child
 from llmbench.cli.child import LOG, AlreadyStarted, Child, last_lines
 from llmbench.cli.tui import _started
 from llmbench.config import Config, load
-from llmbench.messages import EngineFigures, LaneState, RunFinished
+from llmbench.messages import LaneFigures, LaneState, RunFinished, RunStarted
 from llmbench.simulator import SpawnedSimulator
 from llmbench.tui.connection import SocketWay
 from llmbench.tui.feed import LiveFeed, Trouble
+from llmbench.tui.items import FeedItem
 from tests.actors.engine import unique
 from tests.e2e.program import KEYS, Place
 from tests.tui.engines import following
@@ -58,9 +59,11 @@ async def test_an_engine_is_started_watched_and_ended(place: Place) -> None:
     async with started(place, config) as engine:
         feed = LiveFeed(SocketWay(folder / ENGINE_SOCKET), explain=engine.explain)
         async with following(feed) as it:
-            await it.until(lambda items: any(isinstance(item, EngineFigures) for item in items))
+            await it.until(lambda items: any(map(_is_measured, items)))
+            begun = len(it.items)
             assert (await feed.command(RunNow(provider="groq"))).error is None
-            items = await it.until(lambda items: any(isinstance(item, RunFinished) for item in items))
+            items = await it.until(lambda items: any(isinstance(item, RunFinished) for item in items[begun:]))
+        assert any(isinstance(item, RunStarted) for item in items[begun:])
         assert [change.status for change in it.changes if change.status != "connecting"] == ["live"]
         assert any(str(engine.pid) in (change.reason or "") for change in it.changes)
         assert any(isinstance(item, LaneState) and (item.lane, item.status) == ("groq", "ok") for item in items)
@@ -70,6 +73,11 @@ async def test_an_engine_is_started_watched_and_ended(place: Place) -> None:
     assert engine.log == folder / LOG
     assert engine.log.stat().st_mode & 0o777 == 0o600
     assert engine.last_lines()[-1].startswith("ended: ")
+
+
+def _is_measured(item: FeedItem) -> bool:
+    """Say whether this tells that the lane's models are all measured, and stored: what is in flight is never due."""
+    return isinstance(item, LaneFigures) and item.next_due is not None
 
 
 async def test_an_engine_that_can_not_start_says_why(place: Place) -> None:
