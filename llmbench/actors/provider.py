@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from time import monotonic, perf_counter
+from time import monotonic
 from typing import Protocol
 
 import anyio
@@ -17,12 +17,12 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 from llmbench.actors.attempt import Attempt
 from llmbench.actors.breaker import PROBE_SECONDS, Breaker, Pause
 from llmbench.actors.bus import Bus
+from llmbench.actors.progress import Progress
 from llmbench.actors.record import Runner
 from llmbench.actors.supervision import ActorDown
 from llmbench.clock import Clock
 from llmbench.config import ResolvedProvider
 from llmbench.measure.quiet import QuietCollector
-from llmbench.measure.timer import StreamTimer
 from llmbench.measure.transport import StartGate
 from llmbench.messages import (
     BreakerStatus,
@@ -36,7 +36,6 @@ from llmbench.messages import (
     Outcome,
     Ready,
     RunFinished,
-    RunProgress,
     RunStarted,
     SchedulerMessage,
 )
@@ -45,7 +44,6 @@ from llmbench.providers.base import Provider, Unusable
 logger = logging.getLogger(__name__)
 
 _LAST_WORDS_SECONDS = 2.0
-_PROGRESS_SECONDS = 0.1
 
 
 class LaneFault(Exception):
@@ -243,7 +241,7 @@ class ProviderActor:
     async def _carry_out(self, provider: Provider, job: Job, epoch: int) -> None:
         around = self._around
         attempt = Attempt(
-            job, provider, gate=around.gate, runner=around.runner, clock=around.clock, on_text=self._progress(job)
+            job, provider, gate=around.gate, runner=around.runner, clock=around.clock, on_text=Progress(around.bus, job)
         )
         model = job.model
         around.bus.publish(
@@ -267,35 +265,6 @@ class ProviderActor:
             self.in_flight -= 1
         await self._deliver(job, outcome)
         await self._learn(outcome, epoch)
-
-    def _progress(self, job: Job) -> Callable[[StreamTimer, str], None]:
-        """Return a callback that tells the bus how a stream fills, at most ten times a second, if anybody watches."""
-        bus, model = self._around.bus, job.model
-        text: list[str] = []
-        started = perf_counter()
-        told = 0.0
-
-        def on_text(timer: StreamTimer, piece: str) -> None:
-            nonlocal told
-            if not bus.watched:
-                return
-            text.append(piece)
-            now = perf_counter()
-            if now - told < _PROGRESS_SECONDS:
-                return
-            told = now
-            progress = RunProgress(
-                outcome_id=job.outcome_id,
-                provider=model.provider,
-                model_id=model.model_id,
-                visible_chunks=len(timer.visible_ns),
-                text="".join(text),
-                elapsed=now - started,
-            )
-            text.clear()
-            bus.publish(progress)
-
-        return on_text
 
     async def _deliver(self, job: Job, outcome: Outcome) -> None:
         envelope = self._finished(job, outcome)

@@ -99,7 +99,7 @@ class TestAttached:
                     shown.press(way_out)
                 assert shown.exit_code() == (143 if way_out == "mistake" else 0)
                 shown.assert_restored()
-                assert re.search(r"watched for [\d.]+ min: \d+ ok, \d+ failed", shown.text())
+                assert re.search(r"watched for [\d.]+ min; runs seen: \d+ ok, \d+ failed", shown.text())
                 assert process.poll() is None
                 done = ended(process, signal.SIGTERM)
         assert (done.code, done.err) == (0, "")
@@ -323,6 +323,7 @@ def test_demo(place: Place) -> None:
         shown.assert_restored()
         text = shown.until("the engine ended with exit code 0")
         assert "its log" not in text, "it is gone with the rest"
+        assert re.search(r"runs seen: [1-9]\d* ok, [1-9]\d* failed", text)
     until_no_engine(place)
     assert not list(Path(place.folder).glob("llmbench*"))
 
