@@ -282,6 +282,15 @@ class TestCatalogue:
             await engine.until(lambda: bool(engine.stored))
             assert [outcome.model_name for outcome in engine.stored] == [name]
 
+    async def test_hostile_text(self, simulator: SpawnedSimulator, store: SQLiteStore) -> None:
+        """A reason is stored on one line, with its controls made visible; markup is text like any other."""
+        name = unique(name="[red]x[/]")
+        async with commanded(simulator, store, ("groq", name)) as engine:
+            told = await engine.done(DisableModel("groq", name, "x\x1b[2J\n\x00\u202e" + "r" * 1900))
+            assert told.isprintable()
+            assert told.startswith(f"groq/{name} is disabled (x\\x1b[2J\\n\\x00\\u202errr")
+            assert (await store.model("groq", name)).disabled_reason == r"x\x1b[2J\n\x00\u202e" + "r" * 1900
+
     async def test_what_can_not_be_done(self, simulator: SpawnedSimulator, store: SQLiteStore) -> None:
         """A name that is unknown, no reason, a store that does not answer."""
         async with commanded(simulator, store, ("groq", "llama-8b")) as engine:
