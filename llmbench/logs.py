@@ -121,7 +121,10 @@ class _Lines:
     own buffer, whose lock whoever flushes the stream would wait for.
     """
 
-    def __init__(self, stream: TextIO, formatter: logging.Formatter, redact: Callable[[str], str]) -> None:
+    def __init__(
+        self, stream: TextIO, formatter: logging.Formatter, redact: Callable[[str], str], make_room: Callable[[], None]
+    ) -> None:
+        self._make_room = make_room
         self._stream = stream
         self._formatter = formatter
         self._redact = redact
@@ -131,6 +134,7 @@ class _Lines:
 
     def write(self, record: logging.LogRecord) -> None:
         text = self._redact(self._format(record)) + "\n"
+        self._make_room()
         with contextlib.suppress(OSError):
             if self._descriptor is None:
                 self._stream.write(text)
@@ -181,15 +185,21 @@ def _write_lines(lines: queue.Queue[logging.LogRecord | None], target: _Lines) -
 
 @contextlib.contextmanager
 def logging_to(
-    stream: TextIO, *, json: bool, level: int = logging.INFO, redact: Callable[[str], str] = redact_patterns
+    stream: TextIO,
+    *,
+    json: bool,
+    level: int = logging.INFO,
+    redact: Callable[[str], str] = redact_patterns,
+    make_room: Callable[[], None] = lambda: None,
 ) -> Iterator[None]:
     """Send log lines to ``stream`` from a thread of their own, until the block ends.
 
     They are llmbench's from ``level`` on, and other packages' warnings, which would else go to stderr as they are.
     Every line passes through ``redact``: an exception's text may quote a key, and a traceback may, too.
+    ``make_room`` is called before each of them, in that thread.
     What is still to be written then gets a few seconds, for a reader may be stuck.
     """
-    target = _Lines(stream, JsonFormatter() if json else PlainFormatter(), redact)
+    target = _Lines(stream, JsonFormatter() if json else PlainFormatter(), redact, make_room)
     lines: queue.Queue[logging.LogRecord | None] = queue.Queue(_QUEUED_LINES)
     handler = _NeverWaiting(lines)
     writer = threading.Thread(target=_write_lines, args=(lines, target), name="log writer", daemon=True)

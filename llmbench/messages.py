@@ -312,14 +312,22 @@ class RunStarted(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     at: datetime
 
 
+PROGRESS_TEXT = 1000
+"""Characters that one `RunProgress` has at most, which are 4,000 bytes of UTF-8 at most."""
+
+
 class RunProgress(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """How a stream fills: ``text`` is new since the last one, ``elapsed`` is seconds. At most ten a second a stream."""
+    """How a stream fills: ``text`` is new since the last one, ``elapsed`` is seconds. At most ten a second a stream.
+
+    Of a longer text these are the last `PROGRESS_TEXT` characters; ``cut`` says how many before them are left out.
+    """
 
     outcome_id: str
     provider: str
     model_id: str
     visible_chunks: int
     text: str
+    cut: int = 0
     elapsed: float
 
 

@@ -170,7 +170,7 @@ class Commands:
         return f"{_name(row)} is enabled{_ENABLED[await self._measures(row)]}"
 
     async def _disable(self, provider: str, model_id: str, reason: str) -> str:
-        if not (why := reason.strip()):
+        if not (why := visible(reason.strip())):
             raise _Impossible("say why it is disabled, for whoever wonders later")
         row = await self._store.disable_model(provider, model_id, reason=why, by=_BY, at=self._clock.now())
         return f"{_name(row)} is disabled ({why}){_DISABLED[await self._measures(row)]}"

@@ -8,6 +8,7 @@ counted, and if it reads nothing at all for half a minute, it is cut off.
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -21,6 +22,8 @@ from llmbench.actors.local_socket import Connection, LocalSocket, Refused
 from llmbench.bridge.live import HEARTBEAT
 from llmbench.bridge.parts import HEARTBEAT_SECONDS, STUCK_SECONDS, Parts
 from llmbench.error_text import clean
+
+logger = logging.getLogger(__name__)
 
 Obey = Callable[[Order], Awaitable[EngineAnswer]]
 
@@ -64,7 +67,16 @@ class EngineDesk:
             if isinstance(request, Watch):
                 await self._show(connection, request)
                 return
-            await connection.send(_line(await self._obey(request)))
+            await connection.send(_line(await self._obeyed(request)))
+
+    async def _obeyed(self, order: Order) -> EngineAnswer:
+        """Have it done. What goes wrong with one order is told to whoever gave it, and ends nothing else."""
+        try:
+            return await self._obey(order)
+        except Exception as error:  # the seam where a bug met by an order becomes its answer, and a line of the log
+            name = order.__struct_config__.tag
+            logger.exception("the order %s failed", name)
+            return EngineAnswer(error=f"{name} failed: {type(error).__name__}; the engine's log says more")
 
     async def _show(self, connection: Connection, watch: Watch) -> None:
         """Send what happens until the other side has ended, or the bus has."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from time import monotonic, perf_counter
+from time import monotonic
 from typing import Protocol
 
 import anyio
@@ -17,12 +17,12 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 from llmbench.actors.attempt import Attempt
 from llmbench.actors.breaker import PROBE_SECONDS, Breaker, Pause
 from llmbench.actors.bus import Bus
+from llmbench.actors.progress import Progress
 from llmbench.actors.record import Runner
 from llmbench.actors.supervision import ActorDown
 from llmbench.clock import Clock
 from llmbench.config import ResolvedProvider
 from llmbench.measure.quiet import QuietCollector
-from llmbench.measure.timer import StreamTimer
 from llmbench.measure.transport import StartGate
 from llmbench.messages import (
     BreakerStatus,
@@ -36,7 +36,6 @@ from llmbench.messages import (
     Outcome,
     Ready,
     RunFinished,
-    RunProgress,
     RunStarted,
     SchedulerMessage,
 )
@@ -45,7 +44,6 @@ from llmbench.providers.base import Provider, Unusable
 logger = logging.getLogger(__name__)
 
 _LAST_WORDS_SECONDS = 2.0
-_PROGRESS_SECONDS = 0.1
 
 
 class LaneFault(Exception):
@@ -75,7 +73,10 @@ class NoLedger:
 
 
 class Surroundings:
-    """What all lanes share, made by the supervisor: channels, the start gate, the collector, who measures."""
+    """What all lanes share, made by the supervisor: channels, the start gate, the collector, who measures.
+
+    ``paused`` says whether a person has paused a lane.
+    """
 
     def __init__(
         self,
@@ -89,8 +90,10 @@ class Surroundings:
         quiet: QuietCollector,
         probe_seconds: float = PROBE_SECONDS,
         ledger: Ledger | None = None,
+        paused: Callable[[str], bool] = lambda _lane: False,
     ) -> None:
         self.ledger = ledger or NoLedger()
+        self.paused = paused
         self.outcomes = outcomes
         self.inbox = inbox
         self.bus = bus
@@ -212,6 +215,8 @@ class ProviderActor:
                 now = monotonic()
                 if job.start_before is not None and now >= job.start_before:
                     self._give_back(job, "its lease ran out before it could start")
+                elif self._around.paused(self.name):  # whoever did so has been told that nothing starts any more
+                    self._give_back(job, "the lane was paused while the job was on its way")
                 elif self._breaker.delay(now) == 0:
                     epoch = self._breaker.started()
                     await self._begin_interval()
@@ -236,7 +241,7 @@ class ProviderActor:
     async def _carry_out(self, provider: Provider, job: Job, epoch: int) -> None:
         around = self._around
         attempt = Attempt(
-            job, provider, gate=around.gate, runner=around.runner, clock=around.clock, on_text=self._progress(job)
+            job, provider, gate=around.gate, runner=around.runner, clock=around.clock, on_text=Progress(around.bus, job)
         )
         model = job.model
         around.bus.publish(
@@ -260,35 +265,6 @@ class ProviderActor:
             self.in_flight -= 1
         await self._deliver(job, outcome)
         await self._learn(outcome, epoch)
-
-    def _progress(self, job: Job) -> Callable[[StreamTimer, str], None]:
-        """Return a callback that tells the bus how a stream fills, at most ten times a second, if anybody watches."""
-        bus, model = self._around.bus, job.model
-        text: list[str] = []
-        started = perf_counter()
-        told = 0.0
-
-        def on_text(timer: StreamTimer, piece: str) -> None:
-            nonlocal told
-            if not bus.watched:
-                return
-            text.append(piece)
-            now = perf_counter()
-            if now - told < _PROGRESS_SECONDS:
-                return
-            told = now
-            progress = RunProgress(
-                outcome_id=job.outcome_id,
-                provider=model.provider,
-                model_id=model.model_id,
-                visible_chunks=len(timer.visible_ns),
-                text="".join(text),
-                elapsed=now - started,
-            )
-            text.clear()
-            bus.publish(progress)
-
-        return on_text
 
     async def _deliver(self, job: Job, outcome: Outcome) -> None:
         envelope = self._finished(job, outcome)

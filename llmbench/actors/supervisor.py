@@ -128,6 +128,7 @@ class Supervisor:
             quiet=self._quiet,
             probe_seconds=probe_seconds,
             ledger=_Ledger(buffer.spool, self._without_spool) if buffer else None,
+            paused=lambda lane: self.scheduler.paused(lane),
         )
         self._mailboxes = {
             lane.settings.name: anyio.create_memory_object_stream[Job](2 * lane.settings.concurrency) for lane in lanes

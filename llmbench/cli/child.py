@@ -1,11 +1,11 @@
 """An engine that a viewer started: a process and a session of its own, which goes on if the viewer ends without a word.
 
-What it would say on a terminal goes into a file beside its spool.
+Unless it is there for the viewer alone, and ends with it. What it would say on a terminal goes into a file beside its
+spool.
 """
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import os
 import signal
@@ -18,13 +18,14 @@ from pathlib import Path
 import anyio
 import msgspec
 
+from llmbench.cli.parser import LOG_FILE, UNTIL_STDIN_CLOSES
 from llmbench.config import Config
 from llmbench.error_text import clean
 from llmbench.files import make_folder
+from llmbench.log_file import open_log, put_aside
 from llmbench.tui.feed import Trouble
 
 LOG = "engine.log"
-_OLD_LOG = "engine.log.1"
 _LOCK = "engine.lock"
 """An engine that a window started has the lock of this file for as long as it lives: it can't answer all that time."""
 
@@ -98,8 +99,11 @@ class Child:
         return f": {lines[-1]}" if lines else ""
 
 
-def start(config: Config, env: Mapping[str, str]) -> Child:
-    """Start an engine with this configuration. Raises AlreadyStarted, OSError."""
+def start(config: Config, env: Mapping[str, str], *, ends_with_us: bool = False) -> Child:
+    """Start an engine with this configuration; ``ends_with_us``: it ends also if this process is killed.
+
+    Raises AlreadyStarted, OSError.
+    """
     folder = config.spool_folder
     make_folder(folder)
     with _opened(folder / _LOCK) as lock:
@@ -108,26 +112,25 @@ def start(config: Config, env: Mapping[str, str]) -> Child:
         except BlockingIOError as error:
             raise AlreadyStarted from error
         log = folder / LOG
-        with contextlib.suppress(FileNotFoundError):
-            log.replace(folder / _OLD_LOG)
+        put_aside(log)
         with _opened(log) as told:
-            return Child(_process(config, env, told, lock), log)
+            return Child(_process(_command(config, log, ends_with_us=ends_with_us), env, told, lock), log)
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[int]:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    descriptor = open_log(path)
     try:
         yield descriptor
     finally:
         os.close(descriptor)
 
 
-def _process(config: Config, env: Mapping[str, str], told: int, lock: int) -> subprocess.Popen[bytes]:
+def _process(command: list[str], env: Mapping[str, str], told: int, lock: int) -> subprocess.Popen[bytes]:
     return subprocess.Popen(  # noqa: S603  our own module under our own interpreter
-        _command(config),
+        command,
         env=dict(env),
-        stdin=subprocess.DEVNULL,
+        stdin=subprocess.PIPE if UNTIL_STDIN_CLOSES in command else subprocess.DEVNULL,
         stdout=told,
         stderr=told,
         pass_fds=(lock,),
@@ -154,6 +157,7 @@ def _message(line: str) -> str:
         return line
 
 
-def _command(config: Config) -> list[str]:
+def _command(config: Config, log: Path, *, ends_with_us: bool) -> list[str]:
     configured = ["--config", str(config.source)] if config.source is not None else []
-    return [sys.executable, "-m", "llmbench", "--headless", *configured]
+    bound = [UNTIL_STDIN_CLOSES] if ends_with_us else []
+    return [sys.executable, "-m", "llmbench", "--headless", *configured, LOG_FILE, str(log), *bound]

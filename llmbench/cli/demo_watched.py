@@ -98,7 +98,7 @@ def _make_trouble(simulator: SpawnedSimulator) -> None:
 
 async def _watch(config: Config, env: Mapping[str, str], signals: Signals) -> int:
     way = SocketWay(config.spool_folder / ENGINE_SOCKET)
-    engine = child.start(config, env)
+    engine = child.start(config, env, ends_with_us=True)
     try:
         async with past_of(config, env, way) as history:
             feed = LiveFeed(way, explain=engine.explain)

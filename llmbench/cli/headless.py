@@ -8,6 +8,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import anyio
 
@@ -32,11 +33,13 @@ from llmbench.cli.engine import (
 )
 from llmbench.cli.exits import CommandError, ExitCode
 from llmbench.cli.local_side import local_side
+from llmbench.cli.parent import end_with_parent
 from llmbench.cli.remembered import Catalogue, Outdated
 from llmbench.cli.selection import Runs, Selection
 from llmbench.cli.spooled import desk_of, left_over, open_spool
 from llmbench.cli.waiting import reach
 from llmbench.config import Config, ResolvedProvider
+from llmbench.log_file import LogFile
 from llmbench.logs import logging_to
 from llmbench.naming import Key, key_of
 from llmbench.stores.base import Store, StoreError, StoreUnusable
@@ -66,8 +69,15 @@ def run(options: argparse.Namespace) -> int:
     providers = choose_providers(config, options.providers)
     if not providers:
         raise CommandError("\n".join(config.start_problems(env)))
-    with logging_to(sys.stdout, json=not sys.stdout.isatty(), redact=runner_of(config, env).redactor.redact):
+    redact = runner_of(config, env).redactor.redact
+    with logging_to(sys.stdout, json=not sys.stdout.isatty(), redact=redact, make_room=_make_room(options.log_file)):
+        if options.until_stdin_closes:
+            end_with_parent()
         return run_measuring(lambda: _measure(config, env, providers, options))
+
+
+def _make_room(log: Path | None) -> Callable[[], None]:
+    return LogFile(log).make_room if log is not None else lambda: None
 
 
 async def _measure(

@@ -13,7 +13,7 @@ from typing import cast
 
 from llmbench.cli import output
 from llmbench.cli.exits import CommandError, ExitCode
-from llmbench.cli.parser import Parser, build
+from llmbench.cli.parser import LOG_FILE, UNTIL_STDIN_CLOSES, Parser, build
 
 _MODULES = {
     "headless": "llmbench.cli.headless",
@@ -92,7 +92,13 @@ def _command(parser: Parser, command: str | None, *, headless: bool) -> str:
 
 
 def _check_engine_options(parser: Parser, options: argparse.Namespace) -> None:
-    given = {"--once": options.once, "--providers": options.providers is not None, "--limit": options.limit is not None}
+    given = {
+        "--once": options.once,
+        "--providers": options.providers is not None,
+        "--limit": options.limit is not None,
+        LOG_FILE: options.log_file is not None,
+        UNTIL_STDIN_CLOSES: options.until_stdin_closes,
+    }
     names = [name for name, is_given in given.items() if is_given]
     if options.command is not None and names:
         belong = "belongs" if len(names) == 1 else "belong"

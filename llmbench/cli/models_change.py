@@ -158,12 +158,12 @@ async def enable(config: Config, store: Store, options: argparse.Namespace) -> i
 
 
 async def disable(config: Config, store: Store, options: argparse.Namespace) -> int:
-    if not options.reason.strip():
+    if not (why := visible(options.reason.strip())):
         raise CommandError("--reason is empty: say why the model is disabled, for whoever wonders later")
     await seed_catalogue(config, store)
     model = await find_model(config, store, options)
     disabled = await store.disable_model(
-        model.provider, model.model_id, reason=options.reason.strip(), by=f"cli:{_user()}", at=datetime.now(UTC)
+        model.provider, model.model_id, reason=why, by=f"cli:{_user()}", at=datetime.now(UTC)
     )
     _tell(options, disabled, "disabled" if model.enabled else "was disabled already; the reason is new")
     return ExitCode.OK

@@ -34,6 +34,12 @@ exit codes: 0 all well; 1 something failed or is down; 2 wrong usage or
 configuration; 3 something needed can't be reached; 4 the spool can't be
 trusted; 70 a bug in llmbench; 128+n ended by signal n"""
 
+LOG_FILE = "--log-file"
+"""Of an engine that a window starts: the file that its output is. It sees to it that it stays small."""
+
+UNTIL_STDIN_CLOSES = "--until-stdin-closes"
+"""Of an engine that is there for one window alone: its end is the engine's."""
+
 _COLUMNS = """\
 Times are local time. The outcome of a failed run is the kind of its error. The
 column flags says what makes a row's figures less sharp than others':
@@ -130,6 +136,8 @@ def build() -> Parser:
     engine.add_argument("--once", action="store_true", help="measure what is due now, then end")
     engine.add_argument("--providers", type=names, metavar="A,B", help="only these providers")
     engine.add_argument("--limit", type=up_to(_MOST_OUTCOMES), metavar="N", help="with --once: at most N runs")
+    engine.add_argument(LOG_FILE, type=path, help=argparse.SUPPRESS)
+    engine.add_argument(UNTIL_STDIN_CLOSES, action="store_true", help=argparse.SUPPRESS)
     _config(engine, default=None)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command")
     _tui(commands)

@@ -184,7 +184,9 @@ def _how_to_go_on(child: Child) -> str:
 
 
 def _sum_up(state: State, begun: datetime, window: Window) -> None:
-    """Say what was seen; what became of an engine of our own is said apart."""
+    """Say what was seen, also of runs before: who attaches is told of each lane's last ones. What became of an engine
+    of our own is said apart.
+    """
     if not window.feed.heard_before:
         if window.child is None:
             output.note("no engine was seen")
@@ -193,4 +195,4 @@ def _sum_up(state: State, begun: datetime, window: Window) -> None:
     ok, failed = sum(lane.ok for lane in lanes), sum(lane.failed for lane in lanes)
     minutes = (_now() - begun).total_seconds() / 60
     lost = f"; {counted(state.dropped, 'event')} lost on the way" if state.dropped else ""
-    output.note(f"watched for {minutes:.1f} min: {ok} ok, {failed} failed{lost}")
+    output.note(f"watched for {minutes:.1f} min; runs seen: {ok} ok, {failed} failed{lost}")

@@ -16,6 +16,7 @@ from llmbench.messages import (
     LaneFigures,
     LaneState,
     RunFinished,
+    RunProgress,
     SpoolFigures,
     StoreState,
 )
@@ -52,6 +53,11 @@ def count_of(value: int) -> int:
 def reason_of(text: str | None) -> str | None:
     """Return a sentence that is safe to draw."""
     return None if text is None else safe(text, _REASON)
+
+
+def streamed_of(step: RunProgress) -> str:
+    """Return new text of a stream, as it came, and before it how much the engine left out."""
+    return step.text if step.cut <= 0 else f" … {count_of(step.cut):,} characters left out … {step.text}"
 
 
 def _maybe(at: datetime | None) -> datetime | None:

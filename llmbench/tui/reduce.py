@@ -315,7 +315,7 @@ class _Draft:
             run,
             chunks=incoming.count_of(last.visible_chunks),
             elapsed=elapsed,
-            text=continued(run.text, "".join([step.text for step in steps]), TEXT),
+            text=continued(run.text, "".join(map(incoming.streamed_of, steps)), TEXT),
             ticks=(*run.ticks, *new)[-TICKS:],
         )
 

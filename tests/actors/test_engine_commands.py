@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+from asyncio import get_running_loop
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from llmbench.actors.due import ModelClock
@@ -17,7 +19,7 @@ from llmbench.actors.engine_requests import DisableModel, EnableModel, Order, Pa
 from llmbench.actors.leasing import Sharing
 from llmbench.actors.plans import Batch, Plan, Rotation
 from llmbench.config import ResolvedProvider
-from llmbench.messages import Hold, Model, Profile
+from llmbench.messages import Hold, Job, Model, Profile
 from llmbench.naming import key_of
 from llmbench.simulator import SpawnedSimulator
 from llmbench.stores.leases import Answer, Claim, Unshared
@@ -184,6 +186,31 @@ class TestPausing:
             await engine.until(lambda: len(engine.stored) == 3)
         assert [run.model_id for run in engine.started()][-1] == waits
 
+    async def test_a_job_on_its_way_does_not_start(
+        self, simulator: SpawnedSimulator, store: SQLiteStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A lane that was handed a job, and had no turn since, gives it back; after `Resume` it is measured."""
+        name = unique()
+        async with commanded(simulator, store, ("groq", name)) as engine:
+            next_job = engine.rotation.next_job
+
+            def handed_out(provider: str, now: datetime) -> Job | None:
+                job = next_job(provider, now)
+                if job is not None:  # before the lane's own turn
+                    get_running_loop().call_soon(engine.supervisor.scheduler.pause, provider)
+                return job
+
+            monkeypatch.setattr(engine.rotation, "next_job", handed_out)
+            await engine.done(RunNow("groq", name))
+            while not engine.supervisor.scheduler.paused("groq"):
+                await anyio.lowlevel.checkpoint()
+            await anyio.wait_all_tasks_blocked()
+            assert (engine.started(), engine.rotation.standing(("groq", name))) == ([], "waiting")
+
+            monkeypatch.undo()
+            assert await engine.done(Resume("groq")) == "groq goes on"
+            await engine.until(lambda: bool(engine.stored))
+
     async def test_all_lanes(self, simulator: SpawnedSimulator, store: SQLiteStore) -> None:
         """The engine says that it holds everything back; each lane can be resumed, or all that are left."""
         one, two = unique(), unique()
@@ -254,6 +281,15 @@ class TestCatalogue:
             await engine.done(EnableModel("groq", name))
             await engine.until(lambda: bool(engine.stored))
             assert [outcome.model_name for outcome in engine.stored] == [name]
+
+    async def test_hostile_text(self, simulator: SpawnedSimulator, store: SQLiteStore) -> None:
+        """A reason is stored on one line, with its controls made visible; markup is text like any other."""
+        name = unique(name="[red]x[/]")
+        async with commanded(simulator, store, ("groq", name)) as engine:
+            told = await engine.done(DisableModel("groq", name, "x\x1b[2J\n\x00\u202e" + "r" * 1900))
+            assert told.isprintable()
+            assert told.startswith(f"groq/{name} is disabled (x\\x1b[2J\\n\\x00\\u202errr")
+            assert (await store.model("groq", name)).disabled_reason == r"x\x1b[2J\n\x00\u202e" + "r" * 1900
 
     async def test_what_can_not_be_done(self, simulator: SpawnedSimulator, store: SQLiteStore) -> None:
         """A name that is unknown, no reason, a store that does not answer."""

@@ -226,6 +226,28 @@ class TestOrders:
             assert msgspec.json.decode(await stream.receive(), type=EngineAnswer) == DONE
             assert desk.orders == [Pause("groq")]
 
+    @pytest.mark.parametrize("error", [RuntimeError("provoked"), OSError("no disk"), TimeoutError()])
+    async def test_one_that_meets_a_bug(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture, error: Exception
+    ) -> None:
+        """Who gave it learns so, the log has the traceback, and the desk goes on, as do those who watch."""
+
+        async def stumble(order: Order) -> EngineAnswer:
+            if isinstance(order, Pause):
+                raise error
+            return DONE
+
+        async with opened(tmp_path) as desk, watching(desk) as watcher:
+            desk.desk._obey = stumble
+            (failed, done) = await desk.asked(request(Pause()), request(Resume()))
+            assert failed.error == f"pause failed: {type(error).__name__}; the engine's log says more"
+            assert done == DONE
+            desk.bus.publish(event(1))
+            assert await watcher.next() == event(1)
+        (record,) = caplog.records
+        assert record.exc_info is not None
+        assert record.exc_info[1] is error
+
 
 class TestRefusals:
     @pytest.mark.parametrize(

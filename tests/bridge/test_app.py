@@ -207,7 +207,9 @@ async def test_metrics_count_requests_and_items(bridge: Running) -> None:
     assert sorted(line.rpartition(" ")[2] for line in counted if "created" not in line) == ["1.0", "1.0"]
 
 
-@pytest.mark.parametrize(("method", "path", "status"), [("GET", "/nothing", 404), ("PUT", "/ingest", 405)])
+@pytest.mark.parametrize(
+    ("method", "path", "status"), [("GET", "/nothing", 404), ("PUT", "/ingest", 405), ("POST", "/live", 405)]
+)
 async def test_what_is_no_route(bridge: Running, method: str, path: str, status: int) -> None:
     """A request to no route is told so, in the same form as every other error."""
     answer = await bridge.client.request(method, path)

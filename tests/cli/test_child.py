@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,15 +14,17 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from llmbench.actors.engine_requests import ENGINE_SOCKET, RunNow
+from llmbench.actors.engine_requests import ENGINE_SOCKET, Pause, RunNow
 from llmbench.cli import child
 from llmbench.cli.child import LOG, AlreadyStarted, Child, last_lines
 from llmbench.cli.tui import _started
 from llmbench.config import Config, load
-from llmbench.messages import EngineFigures, LaneState, RunFinished
+from llmbench.log_file import LIMIT_BYTES
+from llmbench.messages import LaneFigures, LaneState, RunFinished, RunStarted
 from llmbench.simulator import SpawnedSimulator
 from llmbench.tui.connection import SocketWay
 from llmbench.tui.feed import LiveFeed, Trouble
+from llmbench.tui.items import FeedItem
 from tests.actors.engine import unique
 from tests.e2e.program import KEYS, Place
 from tests.tui.engines import following
@@ -58,9 +62,11 @@ async def test_an_engine_is_started_watched_and_ended(place: Place) -> None:
     async with started(place, config) as engine:
         feed = LiveFeed(SocketWay(folder / ENGINE_SOCKET), explain=engine.explain)
         async with following(feed) as it:
-            await it.until(lambda items: any(isinstance(item, EngineFigures) for item in items))
+            await it.until(lambda items: any(map(_is_measured, items)))
+            begun = len(it.items)
             assert (await feed.command(RunNow(provider="groq"))).error is None
-            items = await it.until(lambda items: any(isinstance(item, RunFinished) for item in items))
+            items = await it.until(lambda items: any(isinstance(item, RunFinished) for item in items[begun:]))
+        assert any(isinstance(item, RunStarted) for item in items[begun:])
         assert [change.status for change in it.changes if change.status != "connecting"] == ["live"]
         assert any(str(engine.pid) in (change.reason or "") for change in it.changes)
         assert any(isinstance(item, LaneState) and (item.lane, item.status) == ("groq", "ok") for item in items)
@@ -70,6 +76,11 @@ async def test_an_engine_is_started_watched_and_ended(place: Place) -> None:
     assert engine.log == folder / LOG
     assert engine.log.stat().st_mode & 0o777 == 0o600
     assert engine.last_lines()[-1].startswith("ended: ")
+
+
+def _is_measured(item: FeedItem) -> bool:
+    """Say whether this tells that the lane's models are all measured, and stored: what is in flight is never due."""
+    return isinstance(item, LaneFigures) and item.next_due is not None
 
 
 async def test_an_engine_that_can_not_start_says_why(place: Place) -> None:
@@ -105,6 +116,68 @@ def test_what_an_engine_goes_through_does_not_end_with_the_window(place: Place) 
     finally:
         os.kill(engine.pid, signal.SIGKILL)
         anyio.run(engine.ended)
+
+
+STARTS_ONE = """
+import os, sys
+from pathlib import Path
+from llmbench.cli import child
+from llmbench.config import load
+engine = child.start(load(Path("config.toml"), os.environ), os.environ, ends_with_us=sys.argv[1] == "ends")
+print(engine.pid, flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("ends", [True, False])
+async def test_what_becomes_of_an_engine_whose_window_is_killed(place: Place, *, ends: bool) -> None:
+    """One that is there for the window alone ends in good order; every other goes on, and is found by the next."""
+    config = configure(place, unique())
+    way = SocketWay(config.spool_folder / ENGINE_SOCKET)
+    command = [sys.executable, "-c", STARTS_ONE, "ends" if ends else "stays"]
+    async with await anyio.open_process(command, cwd=place.folder, env=place.environment(KEYS), stderr=None) as window:
+        assert window.stdout is not None
+        number = int(await window.stdout.receive())
+        engine = os.pidfd_open(number)
+        try:
+            async with following(LiveFeed(way)) as it:
+                await it.until(lambda items: any(map(_is_measured, items)))
+                window.kill()
+                await window.wait()
+                if ends:
+                    await it.until_lost()
+                else:
+                    heard = len(it.items)
+                    await it.until(lambda items: any(isinstance(item, LaneFigures) for item in items[heard:]))
+                    signal.pidfd_send_signal(engine, signal.SIGTERM)
+            with anyio.fail_after(20):
+                await anyio.wait_readable(engine)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(engine, signal.SIGKILL)
+            os.close(engine)
+    log = last_lines(config.spool_folder / LOG)
+    assert log[-1] == "ended: 1 outcomes recorded, 1 stored, 0 wait in the spool, 0 lost"
+    assert any("has ended without a word" in line for line in log) == ends
+
+
+async def test_the_log_does_not_grow_without_bound(place: Place) -> None:
+    """The engine keeps it and one old one, for its owner alone."""
+    config = configure(place, unique())
+    old = config.spool_folder / f"{LOG}.1"
+    async with started(place, config) as engine:
+        feed = LiveFeed(SocketWay(config.spool_folder / ENGINE_SOCKET), explain=engine.explain)
+        async with following(feed) as it:
+            await it.until(lambda items: any(map(_is_measured, items)))
+            with engine.log.open("a") as log:
+                log.truncate(LIMIT_BYTES)
+            assert (await feed.command(Pause())).error is None
+        engine.terminate()
+        with anyio.fail_after(20):
+            assert await engine.ended() == 0
+    assert old.stat().st_size == LIMIT_BYTES
+    assert "from the dashboard: all lanes are paused" in engine.log.read_text()
+    assert {one.stat().st_mode & 0o777 for one in (engine.log, old)} == {0o600}
 
 
 async def test_an_engine_that_another_window_started_is_left_alone(place: Place) -> None:

@@ -206,6 +206,13 @@ def test_disabling_needs_a_reason(program: Program) -> None:
     assert documents(program.ok("models", "list", "--json"))[0]["enabled"] is True
 
 
+def test_a_reason_is_stored_as_it_is_shown(program: Program) -> None:
+    """On one line, with controls made visible."""
+    program.store(models=[model()])
+    program.ok("models", "disable", "openai/gpt-4o-mini", "--reason", " too\x1b[31m\ndear ")
+    assert documents(program.ok("models", "list", "--json"))[0]["disabled_reason"] == r"too\x1b[31m\ndear"
+
+
 def test_disabling_again_gives_a_new_reason(program: Program) -> None:
     """The one that holds from now on."""
     program.store(models=[model(enabled=False, disabled_reason="old")])

@@ -51,18 +51,23 @@ def watching(place: Place, *arguments: str, command: tuple[str, ...] = COMMAND, 
 
 
 def engines(place: Place) -> list[int]:
-    """Return the ids of the engines that run in this place, as the system has them."""
-    found = []
+    """Return the ids of the engines that run in this place."""
+    return [number for number, command in processes(place).items() if b"--headless" in command]
+
+
+def processes(place: Place) -> dict[int, list[bytes]]:
+    """Return the ids of the program's processes that run in this place, with their commands, as the system has them."""
+    found = {}
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit():
             try:
                 command = (folder / "cmdline").read_bytes().split(b"\0")
-                here = (folder / "cwd").readlink() == place.folder and b"--headless" in command
+                here = (folder / "cwd").readlink() == place.folder and command[0] == sys.executable.encode()
                 alive = (folder / "stat").read_text().rpartition(")")[2].split()[0] != "Z"
             except OSError:
                 continue
             if here and alive:
-                found.append(int(folder.name))
+                found[int(folder.name)] = command
     return found
 
 
@@ -94,7 +99,7 @@ class TestAttached:
                     shown.press(way_out)
                 assert shown.exit_code() == (143 if way_out == "mistake" else 0)
                 shown.assert_restored()
-                assert re.search(r"watched for [\d.]+ min: \d+ ok, \d+ failed", shown.text())
+                assert re.search(r"watched for [\d.]+ min; runs seen: \d+ ok, \d+ failed", shown.text())
                 assert process.poll() is None
                 done = ended(process, signal.SIGTERM)
         assert (done.code, done.err) == (0, "")
@@ -226,6 +231,20 @@ class TestStarted:
             until_no_engine(place)
         assert '"message":"ended: ' in engine_log(place)
 
+    def test_a_window_that_is_killed(self, place: Place) -> None:
+        """It can see to nothing any more: the engine goes on, and the next window finds it."""
+        place.configure(groq=[unique()])
+        with watching(place, "tui") as shown:
+            shown.until("groq", "live")
+            shown.signal(signal.SIGKILL)
+            assert shown.exit_code() == 137
+            (number,) = engines(place)
+            with pane([*COMMAND, "tui"], place.folder, place.environment(KEYS)) as again:
+                again.until("groq", "live")
+                assert engines(place) == [number]
+                again.press("q")
+                assert again.exit_code() == 0, "it asks nothing, as it started nothing"
+
     def test_a_dashboard_that_breaks(self, place: Place) -> None:
         """The terminal is given back, the fault is told, and the engine measures on."""
         place.configure(groq=[unique()])
@@ -304,8 +323,22 @@ def test_demo(place: Place) -> None:
         shown.assert_restored()
         text = shown.until("the engine ended with exit code 0")
         assert "its log" not in text, "it is gone with the rest"
+        assert re.search(r"runs seen: [1-9]\d* ok, [1-9]\d* failed", text)
     until_no_engine(place)
     assert not list(Path(place.folder).glob("llmbench*"))
+
+
+def test_demo_that_is_killed(place: Place) -> None:
+    """Neither its engine nor its simulator goes on without it."""
+    with watching(place, "demo", "--tui") as shown:
+        shown.until("cerebras", seconds=60)
+        began = processes(place)
+        assert len(began) == 3
+        shown.signal(signal.SIGKILL)
+        assert shown.exit_code() == 137
+        for _ in turns(20):
+            if not processes(place):
+                break
 
 
 def until_listening(place: Place) -> None:

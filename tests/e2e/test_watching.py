@@ -65,14 +65,15 @@ def test_orders_that_last(place: Place) -> None:
         with connected(folder) as near:
             viewer = Viewer(near)
             assert "all lanes are paused" in str(ordered(folder, Pause()).done)
+            paused = datetime.now(UTC)
             held = viewer.until(lambda event: isinstance(event, EngineFigures) and event.hold is not None)
             viewer.until(lambda event: isinstance(event, LaneFigures) and event.paused)
             ordered(folder, RunNow("groq", name))
             assert "measured no more" in str(ordered(folder, DisableModel("together", other, "too dear")).done)
             viewer.until(lambda event: isinstance(event, LaneFigures) and event.lane == "together" and not event.models)
-            assert not any(isinstance(event, RunStarted) for event in viewer.events)
+            assert not [event for event in viewer.events if isinstance(event, RunStarted) and event.at > paused]
             assert ordered(folder, Resume()).done == "groq, together go on"
-            viewer.until(lambda event: isinstance(event, RunFinished))
+            viewer.until(lambda event: isinstance(event, RunStarted) and event.model_id == name and event.at > paused)
             assert "did you mean" in str(ordered(folder, EnableModel("together", other + "x")).error)
         done = ended(process, signal.SIGTERM, before=before)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from time import monotonic, sleep
 
@@ -45,8 +45,14 @@ def connected(folder: Path) -> Iterator[socket.socket]:
 def ordered(folder: Path, order: Order) -> EngineAnswer:
     """Give an order, and return its answer."""
     with connected(folder) as near:
-        near.sendall(line(order))
+        send(near, line(order))
         return msgspec.json.decode(until_ended(near, b"\n"), type=EngineAnswer)
+
+
+def send(near: socket.socket, data: bytes) -> None:
+    """Send this; an engine that refuses may have ended already, and its answer is to be read all the same."""
+    with suppress(BrokenPipeError, ConnectionResetError):
+        near.sendall(data)
 
 
 def line(asked: Order | Watch) -> bytes:
@@ -74,7 +80,7 @@ class Viewer:
         self._near = near
         self._frames = Frames()
         self.events: list[LiveEvent | Dropped] = []
-        near.sendall(line(Watch()))
+        send(near, line(Watch()))
 
     def until(self, condition: Callable[[LiveEvent | Dropped], bool]) -> LiveEvent | Dropped:
         """Read until an event that meets the condition; all that came is in `events`."""

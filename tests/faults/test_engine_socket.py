@@ -28,7 +28,7 @@ from llmbench.messages import LiveEvent, RunProgress, RunStarted
 from llmbench.simulator import SpawnedSimulator
 from tests.actors.engine import unique
 from tests.e2e.program import SECONDS, SOURCES, Place, ended, until_logged
-from tests.e2e.watching import CHUNK, Viewer, connected, folder_of, line, ordered, until_ended
+from tests.e2e.watching import CHUNK, Viewer, connected, folder_of, line, ordered, send, until_ended
 from tests.stores.documents import NOON
 
 NOBODY = 65534
@@ -155,11 +155,11 @@ def test_X17_what_is_no_request_is_refused(place: Place) -> None:
         before = until_logged(process, name)
         for rubbish in (b"\x00" * 100 + b"\n", b"GET / HTTP/1.1\r\n\r\n", b"event: Pause\ndata: {}\n\n", b"[" * 65_000):
             with connected(folder) as near:
-                near.sendall(rubbish + b"\n")
+                send(near, rubbish + b"\n")
                 answer = msgspec.json.decode(until_ended(near, b"\n"), type=EngineAnswer)
                 assert "this is no request" in str(answer.error)
         with connected(folder) as near:
-            near.sendall(line(Pause())[:-3])
+            send(near, line(Pause())[:-3])
         held = _resident(process.pid)
         sent = _pour(folder, 2**30)
         assert sent < 8 * 2**20
@@ -209,7 +209,7 @@ def test_X17_another_user_is_refused(place: Place, monkeypatch: pytest.MonkeyPat
                 near.settimeout(SECONDS)
                 with _somebody_else():
                     near.connect(ENGINE_SOCKET)
-                near.sendall(line(asked))
+                send(near, line(asked))
                 answer = msgspec.json.decode(until_ended(near), type=EngineAnswer)
             assert answer.error == "this engine belongs to another user"
         assert ordered(folder, RunNow("groq", name)).done == f"groq/{name} is due now"

@@ -219,6 +219,12 @@ class TestStreams:
         assert (run.text, run.chunks, run.elapsed) == ("Once upon\n a", 6, 0.4)
         assert run.ticks == ((0.2, 2), (0.3, 5), (0.4, 6))
 
+    def test_what_the_engine_left_out_is_told(self) -> None:
+        """In the place of it, where who reads the stream sees it."""
+        state = told(started(), progress(text="Once "), progress(text="x" * 1000, cut=12_345), progress(text=" end"))
+
+        assert state.runs["a"].text == f"Once  … 12,345 characters left out … {'x' * 1000} end"
+
     def test_one_that_began_before_is_known_by_its_progress(self) -> None:
         assert told(progress(elapsed=4.0)).runs["a"].started_at == NOW - timedelta(seconds=4)
 
