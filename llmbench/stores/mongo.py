@@ -331,12 +331,17 @@ class MongoStore:
             return await mongo_figures.tallies(database, self._limits, since)
 
     async def summary(
-        self, *, since: datetime | None = None, provider: str | None = None, model: str | None = None
+        self,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        provider: str | None = None,
+        model: str | None = None,
     ) -> list[ModelSummary]:
         database = self._database()
         query = OutcomeQuery(since=since, provider=provider, model=model)
         with store_errors(self._address):
-            return await mongo_figures.summary(database, self._limits, query)
+            return await mongo_figures.summary(database, self._limits, query, until)
 
     async def trends(self, query: TrendQuery) -> list[Trend]:
         database = self._database()

@@ -162,9 +162,14 @@ class SQLiteStore:
         return await self._call(lambda connection: sqlite_questions.tallies(connection, since))
 
     async def summary(
-        self, *, since: datetime | None = None, provider: str | None = None, model: str | None = None
+        self,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        provider: str | None = None,
+        model: str | None = None,
     ) -> list[ModelSummary]:
-        return await self._call(lambda connection: sqlite_questions.summary(connection, since, provider, model))
+        return await self._call(lambda connection: sqlite_questions.summary(connection, since, until, provider, model))
 
     async def trends(self, query: TrendQuery) -> list[Trend]:
         return await self._call(lambda connection: sqlite_trends.trends(connection, query))
