@@ -25,6 +25,7 @@ from llmbench.tui.text import safe
 MOST_LANES: Final = 500
 _REASON: Final = 1000
 _WORD: Final = 200
+_PLACE: Final = 5000
 _FIRST_YEAR: Final = 1970
 _LAST_YEAR: Final = 9000
 _LONGEST: Final = 86_400.0 * 366
@@ -54,6 +55,11 @@ def reason_of(text: str | None) -> str | None:
     return None if text is None else safe(text, _REASON)
 
 
+def place_of(text: str) -> str:
+    """Return what a store says of where it is, whole: stores are told apart by it."""
+    return safe(text, _PLACE)
+
+
 def _maybe(at: datetime | None) -> datetime | None:
     return None if at is None else time_of(at)
 
@@ -79,7 +85,7 @@ def engine_figures(event: EngineFigures) -> EngineFigures:
         started_at=time_of(event.started_at),
         version=safe(event.version, _WORD),
         runner_id=safe(event.runner_id, _WORD),
-        store=safe(event.store, _WORD),
+        store=place_of(event.store),
         hold=reason_of(event.hold),
         lanes=event.lanes[:MOST_LANES],
         spool=_spool(event.spool),

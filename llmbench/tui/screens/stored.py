@@ -18,7 +18,11 @@ def history_of(pane: Pane) -> History:
 
 
 def ask_if_due(pane: Pane, question: Question[Any]) -> None:
-    """Ask, if it is time; the screen is drawn when the question is out, and when there is an answer."""
+    """Ask, if it is time; the screen is drawn when the question is out, and when there is an answer.
+
+    What was answered goes when the store turns out not to be the engine's, and the other way round.
+    """
+    question.about(history_of(pane).refusal)
     if question.due():
         ask_now(pane, question)
 
