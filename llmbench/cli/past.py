@@ -75,8 +75,8 @@ class Whose:
             )
         if not self._near and _on_one_machine(place):
             return (
-                f"this engine stores in {place} on its own machine, which is not the {self._own} of this one: "
-                "start the viewer there"
+                f"this engine stores in {place} of its own machine, which need not be this one, so that over HTTP no "
+                "past of it is shown: start the viewer there, without a URL"
             )
         return None
 

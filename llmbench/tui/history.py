@@ -130,6 +130,7 @@ class History:
                     await store.open()
                     self._is_open = True
                 yield store
+                self._abandoned = False  # it answers again
             except StoreError as error:
                 raise HistoryError(str(error)) from error
             except BaseException:

@@ -55,13 +55,13 @@ def reason_of(text: str | None) -> str | None:
     return None if text is None else safe(text, _REASON)
 
 
+def _maybe(at: datetime | None) -> datetime | None:
+    return None if at is None else time_of(at)
+
+
 def place_of(text: str) -> str:
     """Return what a store says of where it is, whole: stores are told apart by it."""
     return safe(text, _PLACE)
-
-
-def _maybe(at: datetime | None) -> datetime | None:
-    return None if at is None else time_of(at)
 
 
 def lane_state(event: LaneState) -> LaneState:

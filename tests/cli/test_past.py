@@ -38,7 +38,7 @@ def test_an_engine_elsewhere(place: str, asked: bool) -> None:
     """On another machine the same words mean another file, and another server at this host."""
     said = Whose(place, near=False, ours=False)(place)
     assert (said is None) == asked
-    assert asked or "on its own machine" in (said or "")
+    assert asked or "of its own machine, which need not be this one" in (said or "")
 
 
 def test_one_file_under_two_names(tmp_path: Path) -> None:

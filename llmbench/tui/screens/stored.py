@@ -28,14 +28,17 @@ def ask_if_due(pane: Pane, question: Question[Any]) -> None:
 
 
 def ask_now(pane: Pane, question: Question[Any]) -> None:
-    """Ask, whether it is time or not; what is being asked already is not asked twice."""
+    """Ask, whether it is time or not; what is being asked already is not asked twice.
+
+    What was forgotten meanwhile is waited for no longer, so that it keeps nothing waiting.
+    """
 
     async def ask() -> None:
         await question.ask()
         pane.touch()
 
     if not question.standing.asking:
-        pane.run_worker(ask())
+        pane.run_worker(ask(), group=f"question {id(question)}", exclusive=True)
 
 
 class Remembered(Generic[T]):

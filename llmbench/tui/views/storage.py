@@ -13,7 +13,7 @@ from llmbench.tui.numbers import UNKNOWN, age, count, share, size, time_of_day
 from llmbench.tui.state import State
 from llmbench.tui.table import Cell, Column, Row, Table, Tone
 from llmbench.tui.text import safe
-from llmbench.tui.verdicts import is_stale, last_heard
+from llmbench.tui.verdicts import last_heard
 from llmbench.tui.views.answered import matches, nothing
 
 Fact = tuple[str, Cell]
@@ -80,7 +80,7 @@ def _spool(state: State, asked: Asked[SpoolAnswer], now: datetime) -> Iterator[F
     words, tone = _LEVELS.get(figures.level, (safe(figures.level), "warn"))
     yield "Spool", Cell(words, tone)
     yield "Taken", Cell(_taken(figures), tone if tone != "good" else "plain")
-    yield "Waiting", _waiting(figures, now, old=is_stale(state, now))
+    yield "Waiting", _waiting(figures, now, old=last_heard(state, now) is not None)
     quarantined = f"{figures.quarantined} that the store would not take" if figures.quarantined else "empty"
     yield "Quarantine", Cell(quarantined, "warn" if figures.quarantined else "plain")
     if asked.answer is not None:
