@@ -74,28 +74,33 @@ async def opened(store: Store, *, wait: bool = False) -> AsyncIterator[Store]:
 
 
 def make_store(
-    config: Config, env: Mapping[str, str], providers: Sequence[str] | None = None, *, apart: Apart = in_a_thread
+    config: Config,
+    env: Mapping[str, str],
+    providers: Sequence[str] | None = None,
+    *,
+    apart: Apart = in_a_thread,
+    read_only: bool = False,
 ) -> Store:
     """Return the configured store, not open yet. Raises CommandError if it can't be the one that is asked for.
 
     ``providers`` are those whose worklists are asked for, where there are any; the enabled ones if None. ``apart`` says
-    where work goes that would hold up the event loop.
+    where work goes that would hold up the event loop. ``read_only``: for questions alone; nothing is made.
     """
     if config.store_problems:
         raise CommandError("\n".join(config.store_problems))
     match config.store.kind:
         case "mongo":
-            return _mongo(config, env, apart)
+            return _mongo(config, env, apart, read_only=read_only)
         case "http":
             return _http(config, env, providers)
         case _:
-            return _sqlite(config)
+            return _sqlite(config, read_only=read_only)
 
 
-def _sqlite(config: Config) -> Store:
+def _sqlite(config: Config, *, read_only: bool) -> Store:
     from llmbench.stores.sqlite import SQLiteStore
 
-    return SQLiteStore(config.database)
+    return SQLiteStore(config.database, read_only=read_only)
 
 
 def _http(config: Config, env: Mapping[str, str], providers: Sequence[str] | None) -> Store:
@@ -136,10 +141,10 @@ def _names(config: Config) -> list[str]:
     return [provider.name for provider in config.enabled_providers()]
 
 
-def _mongo(config: Config, env: Mapping[str, str], apart: Apart) -> Store:
+def _mongo(config: Config, env: Mapping[str, str], apart: Apart, *, read_only: bool) -> Store:
     from llmbench.stores.mongo import MongoStore  # and with it the driver, which nothing else needs
 
-    return MongoStore(mongo_address(config, env), apart=apart)
+    return MongoStore(mongo_address(config, env), apart=apart, read_only=read_only)
 
 
 def mongo_address(config: Config, env: Mapping[str, str]) -> Address:

@@ -100,7 +100,7 @@ async def _watch(config: Config, env: Mapping[str, str], signals: Signals) -> in
     way = SocketWay(config.spool_folder / ENGINE_SOCKET)
     engine = child.start(config, env, ends_with_us=True)
     try:
-        async with past_of(config, env, way) as history:
+        async with past_of(config, env, way, ours=True) as history:
             feed = LiveFeed(way, explain=engine.explain)
             window = Window(feed=feed, history=history, settings=config.tui, child=engine, ends_with_us=True)
             return await watch(window, signals)

@@ -15,7 +15,7 @@ from llmbench.actors.engine_requests import ENGINE_SOCKET
 from llmbench.cli import child as children
 from llmbench.cli.child import LOG, AlreadyStarted, Child
 from llmbench.cli.context import load_config
-from llmbench.cli.exits import CommandError
+from llmbench.cli.exits import CommandError, end_now
 from llmbench.cli.past import past_of
 from llmbench.cli.signals import Signals
 from llmbench.cli.watching import Window, check_terminal, watch
@@ -36,15 +36,20 @@ def run(options: argparse.Namespace) -> int:
     check_terminal()
     config = load_config(options.config)
     with Signals() as signals:
-        return anyio.run(_watch, config, options, signals)
+        code, store_hangs = anyio.run(_watch, config, options, signals)
+    if store_hangs:
+        end_now(code)
+    return code
 
 
-async def _watch(config: Config, options: argparse.Namespace, signals: Signals) -> int:
+async def _watch(config: Config, options: argparse.Namespace, signals: Signals) -> tuple[int, bool]:
+    """Watch until that is left; return the exit code, and whether a thread still waits for the store."""
     way = _way(config, options, os.environ)
     child = await _started(config, way, os.environ) if options.attach is None else None
-    async with past_of(config, os.environ, way) as history:
+    async with past_of(config, os.environ, way, ours=options.attach is None) as history:
         feed = LiveFeed(way, explain=lost if child is None else child.explain)
-        return await watch(Window(feed=feed, history=history, settings=config.tui, child=child), signals)
+        code = await watch(Window(feed=feed, history=history, settings=config.tui, child=child), signals)
+    return code, history.hangs
 
 
 def _way(config: Config, options: argparse.Namespace, env: Mapping[str, str]) -> Way:

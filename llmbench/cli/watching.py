@@ -159,12 +159,23 @@ async def _tell_what_is_left(feed: LiveFeed) -> None:
     told: str | None = None
     while True:
         state = reduce(state, feed.take(), _now())
-        text = f"finishing what streams now, {len(state.runs)} left; Ctrl-C: stop at once"
+        text = what_is_left(state)
         if text != told:
             with contextlib.suppress(OSError):
                 output.status(text)
             told = text
         await anyio.sleep(_LOOK_SECONDS)
+
+
+def what_is_left(state: State) -> str:
+    """Return what an engine that was told to end does before that, as far as it has told."""
+    if state.runs:
+        doing = f"finishing what streams now, {len(state.runs)} left"
+    elif state.link.heard is not None:
+        doing = "nothing streams any more, and the engine ends"
+    else:
+        doing = "the engine ends"
+    return f"{doing}; Ctrl-C: stop at once"
 
 
 def _tell_end(child: Child, window: Window) -> None:

@@ -342,9 +342,14 @@ class Store(Protocol):
         ...
 
     async def summary(
-        self, *, since: datetime | None = None, provider: str | None = None, model: str | None = None
+        self,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        provider: str | None = None,
+        model: str | None = None,
     ) -> list[ModelSummary]:
-        """Sum up the runs since then of every model that has some; by provider, then model.
+        """Sum up the runs of a window, ``until`` excluded, of every model that has some; by provider, then model.
 
         ``provider`` and ``model`` are as in `OutcomeQuery`.
         """

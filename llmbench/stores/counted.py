@@ -24,6 +24,7 @@ def begin(since: datetime | None) -> datetime:
     return FIRST if since is None else max(since, FIRST)
 
 
-def end() -> datetime:
-    """Return when every window ends, itself excluded."""
-    return SystemClock().now() + CLOCKS
+def end(until: datetime | None = None) -> datetime:
+    """Return when a window ends, itself excluded: ``until``, if that is asked for, or else now."""
+    latest = SystemClock().now() + CLOCKS
+    return latest if until is None else min(until, latest)

@@ -195,7 +195,12 @@ class HTTPStore:
         self._no_answer("how models did")
 
     async def summary(
-        self, *, since: datetime | None = None, provider: str | None = None, model: str | None = None
+        self,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        provider: str | None = None,
+        model: str | None = None,
     ) -> list[ModelSummary]:
         self._no_answer("how models did")
 

@@ -76,14 +76,23 @@ class MongoStore:
     way is carried to its end first, which its limits keep near; but what became of the batch is then unknown to the
     caller. Putting it again is safe.
 
-    The server may go away and come back while the store is open: calls raise `StoreError` meanwhile.
+    The server may go away and come back while the store is open: calls raise `StoreError` meanwhile. With
+    ``read_only`` opening makes no index, and so no collection; it is for questions alone.
     """
 
-    def __init__(self, address: Address, limits: Limits | None = None, *, apart: Apart = in_a_thread) -> None:
+    def __init__(
+        self,
+        address: Address,
+        limits: Limits | None = None,
+        *,
+        apart: Apart = in_a_thread,
+        read_only: bool = False,
+    ) -> None:
         self.description = str(address)
         self._address = address
         self._limits = limits or Limits()
         self._apart = apart
+        self._read_only = read_only
         self._opened: _Open | None = None
         self._unreached: str | None = None
         self._failed: dict[tuple[str, str], IndexState] = {}
@@ -119,7 +128,7 @@ class MongoStore:
             database, deployment = await mongo_client.database(client, self._address, self._limits)
             await mongo_schema.check_place(database, self._address)
             states = await mongo_schema.inspect(database)
-        if any(state.status == "missing" for state in states):
+        if not self._read_only and any(state.status == "missing" for state in states):
             made = await self._make_indexes(states)
             states = [state for state in states if state.status != "missing"] + made
         self._tell(states)
@@ -331,12 +340,17 @@ class MongoStore:
             return await mongo_figures.tallies(database, self._limits, since)
 
     async def summary(
-        self, *, since: datetime | None = None, provider: str | None = None, model: str | None = None
+        self,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        provider: str | None = None,
+        model: str | None = None,
     ) -> list[ModelSummary]:
         database = self._database()
         query = OutcomeQuery(since=since, provider=provider, model=model)
         with store_errors(self._address):
-            return await mongo_figures.summary(database, self._limits, query)
+            return await mongo_figures.summary(database, self._limits, query, until)
 
     async def trends(self, query: TrendQuery) -> list[Trend]:
         database = self._database()

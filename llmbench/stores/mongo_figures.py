@@ -23,7 +23,7 @@ from llmbench.stores.mongo_client import Database, Document, Limits
 from llmbench.stores.mongo_documents import plain
 from llmbench.stores.mongo_questions import Part, grouped, names, part, providers_in, rows, spellings_in, together
 from llmbench.stores.mongo_schema import FAILURES, PROBES, SAMPLES
-from llmbench.stores.mongo_windows import NAMED, windows, within
+from llmbench.stores.mongo_windows import NAMED, Window, windows, within
 
 _MODEL = ("provider", "model_name")
 _NAMES: Document = {name: f"${name}" for name in _MODEL}
@@ -41,23 +41,26 @@ async def tallies(database: Database, limits: Limits, since: datetime | None) ->
     for collection in (SAMPLES, PROBES):
         for row in await rows(database, limits, collection, grouped(match, "run_ts", _MODEL)):
             _take_successes(models, row)
-    await _take_failures(database, limits, models, since, NAMED)
+    await _take_failures(database, limits, models, windows(since), NAMED)
     await _find_earlier_successes(database, limits, models)
     return tallies_of(models.values())
 
 
-async def summary(database: Database, limits: Limits, query: OutcomeQuery) -> list[ModelSummary]:
-    """Sum up the runs since then; see `llmbench.stores.base.Store.summary`."""
+async def summary(
+    database: Database, limits: Limits, query: OutcomeQuery, until: datetime | None = None
+) -> list[ModelSummary]:
+    """Sum up the runs of a window; see `llmbench.stores.base.Store.summary`."""
     conditions = await names(database, limits, query)
+    window = within(query.since, until)
     models: Models = {}
     for collection in (SAMPLES, PROBES):
         if collection in conditions:
-            for part_of_window in await _slices(database, limits, collection, query.since):
+            for part_of_window in await _slices(database, limits, collection, window):
                 match = {"run_ts": part_of_window, **conditions[collection]}
                 for row in await rows(database, limits, collection, gathered(match)):
                     _take_figures(_take_successes(models, row), row)
     if FAILURES in conditions:
-        await _take_failures(database, limits, models, query.since, conditions[FAILURES])
+        await _take_failures(database, limits, models, windows(query.since, until), conditions[FAILURES])
     # Off the event loop: there may be a million figures to be sorted.
     return await anyio.to_thread.run_sync(summaries_of, models.values())
 
@@ -68,9 +71,9 @@ def gathered(match: Document) -> list[Document]:
     return [match_stage, {"$group": {**group_stage["$group"], **_FIGURES}}]
 
 
-async def _slices(database: Database, limits: Limits, collection: str, since: datetime | None) -> list[Document]:
+async def _slices(database: Database, limits: Limits, collection: str, window: Document) -> list[Document]:
     """Cut the window into days, or into `_MOST_SLICES` longer parts: an answer holds no more than 16 MB for a model."""
-    edges = [await _edge(database, limits, collection, since, direction) for direction in (1, -1)]
+    edges = [await _edge(database, limits, collection, window, direction) for direction in (1, -1)]
     times = [document["run_ts"] for document in edges if document is not None]
     if len(times) < 2:
         return []
@@ -81,11 +84,11 @@ async def _slices(database: Database, limits: Limits, collection: str, since: da
 
 
 async def _edge(
-    database: Database, limits: Limits, collection: str, since: datetime | None, direction: int
+    database: Database, limits: Limits, collection: str, window: Document, direction: int
 ) -> Document | None:
     """Return the time of the oldest (1) or newest (-1) success in the window."""
     fields = {"_id": 0, "run_ts": 1}
-    found = database[collection].find({"run_ts": within(since)}, fields, max_time_ms=limits.question_milliseconds)
+    found = database[collection].find({"run_ts": window}, fields, max_time_ms=limits.question_milliseconds)
     return next(iter(await found.sort("run_ts", direction).limit(1).to_list(None)), None)
 
 
@@ -102,9 +105,9 @@ def _take_figures(runs: Runs, row: Mapping[str, Any]) -> None:
 
 
 async def _take_failures(
-    database: Database, limits: Limits, models: Models, since: datetime | None, condition: Document
+    database: Database, limits: Limits, models: Models, told: Iterable[Window], condition: Document
 ) -> None:
-    for window in windows(since):
+    for window in told:
         match = {**window.condition, **condition}
         for row in await rows(database, limits, FAILURES, grouped(match, window.date, _MODEL)):
             last = _last(row)

@@ -26,14 +26,14 @@ class Window(msgspec.Struct, frozen=True):
     condition: Document
 
 
-def within(since: datetime | None) -> Document:
+def within(since: datetime | None, until: datetime | None = None) -> Document:
     """Return the condition on a date. What is no date, or one that Python can't hold, is in no window."""
-    return {"$gte": begin(since), "$lt": end()}
+    return {"$gte": begin(since), "$lt": end(until)}
 
 
-def windows(since: datetime | None) -> list[Window]:
-    """Return the conditions on failures since then."""
+def windows(since: datetime | None, until: datetime | None = None) -> list[Window]:
+    """Return the conditions on failures of a window, ``until`` excluded."""
     return [
-        Window("run_ts", {"run_ts": within(since)}),
-        Window("ts", {"run_ts": None, "ts": within(since)}),
+        Window("run_ts", {"run_ts": within(since, until)}),
+        Window("ts", {"run_ts": None, "ts": within(since, until)}),
     ]

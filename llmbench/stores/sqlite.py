@@ -42,7 +42,14 @@ from llmbench.stores.base import (
     Verdict,
 )
 from llmbench.stores.leases import Leases, Unshared
-from llmbench.stores.sqlite_schema import checkpoint_from_now_on, connect, identity, leave, store_errors
+from llmbench.stores.sqlite_look import connect_to_look
+from llmbench.stores.sqlite_schema import (
+    checkpoint_from_now_on,
+    connect,
+    identity,
+    leave,
+    store_errors,
+)
 from llmbench.stores.trends import Trend, TrendQuery
 
 T = TypeVar("T")
@@ -59,12 +66,15 @@ class SQLiteStore:
 
     A file that is deleted, moved or replaced while it is open takes with it what is written from then on. The call that
     finds this raises `StoreError`, and the next one opens the path again, making a new file if need be.
+
+    With ``read_only`` the file has to be there, and is neither made nor changed.
     """
 
-    def __init__(self, path: Path, *, busy_timeout: float = 5.0) -> None:
+    def __init__(self, path: Path, *, busy_timeout: float = 5.0, read_only: bool = False) -> None:
         self.description = f"SQLite file {path}"
         self._path = path
         self._busy_timeout = busy_timeout
+        self._read_only = read_only
         self._connection: sqlite3.Connection | None = None
         self._files: tuple[tuple[int, int], ...] | None = None
         self._lost = False
@@ -162,9 +172,14 @@ class SQLiteStore:
         return await self._call(lambda connection: sqlite_questions.tallies(connection, since))
 
     async def summary(
-        self, *, since: datetime | None = None, provider: str | None = None, model: str | None = None
+        self,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        provider: str | None = None,
+        model: str | None = None,
     ) -> list[ModelSummary]:
-        return await self._call(lambda connection: sqlite_questions.summary(connection, since, provider, model))
+        return await self._call(lambda connection: sqlite_questions.summary(connection, since, until, provider, model))
 
     async def trends(self, query: TrendQuery) -> list[Trend]:
         return await self._call(lambda connection: sqlite_trends.trends(connection, query))
@@ -187,7 +202,8 @@ class SQLiteStore:
 
     def _connect(self) -> None:
         if self._connection is None:
-            self._connection = connect(self._path, self._busy_timeout)
+            way = connect_to_look if self._read_only else connect
+            self._connection = way(self._path, self._busy_timeout)
             self._files, self._lost = identity(self._path), False
 
     def _disconnect(self) -> None:

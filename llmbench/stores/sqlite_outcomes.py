@@ -132,9 +132,9 @@ def time_of(microseconds_since_1970: int) -> datetime:
     return _EPOCH + microseconds_since_1970 * _MICROSECOND
 
 
-def window(since: datetime | None) -> dict[str, int]:
-    """Return the ends of the window that begins then, as they are named in statements."""
-    return {"since": microseconds(begin(since)), "end": microseconds(end())}
+def window(since: datetime | None, until: datetime | None = None) -> dict[str, int]:
+    """Return the ends of a window, the second excluded, as they are named in statements."""
+    return {"since": microseconds(begin(since)), "end": microseconds(end(until))}
 
 
 def put(connection: sqlite3.Connection, items: Sequence[Envelope]) -> list[Verdict]:

@@ -34,7 +34,7 @@ _decode = msgspec.json.Decoder(Failure).decode
 def tallies(connection: sqlite3.Connection, since: datetime | None) -> list[ModelTally]:
     """Count the runs since then; see `llmbench.stores.base.Store.tallies`."""
     with transaction(connection, "DEFERRED"):  # one state of the file for all the look-ups
-        found = [_tallied(connection, values) for values in _models(connection, since)]
+        found = [_tallied(connection, values) for values in _models(connection, window(since))]
     return tallies_of(runs for runs in found if runs.success or runs.failure)
 
 
@@ -46,14 +46,18 @@ def _tallied(connection: sqlite3.Connection, values: dict[str, Any]) -> Runs:
 
 
 def summary(
-    connection: sqlite3.Connection, since: datetime | None, provider: str | None, model: str | None
+    connection: sqlite3.Connection,
+    since: datetime | None,
+    until: datetime | None,
+    provider: str | None,
+    model: str | None,
 ) -> list[ModelSummary]:
-    """Sum up the runs since then; see `llmbench.stores.base.Store.summary`."""
+    """Sum up the runs of a window; see `llmbench.stores.base.Store.summary`."""
     with transaction(connection, "DEFERRED"):
         # One after the other, or the figures of all models would be in memory at once.
         found = (
             _summed_up(connection, values)
-            for values in _models(connection, since)
+            for values in _models(connection, window(since, until))
             if _is(values["provider"], provider) and _is(values["model"], model)
         )
         return summaries_of(runs for runs in found if runs.successes or runs.failures)
@@ -71,8 +75,7 @@ def _summed_up(connection: sqlite3.Connection, values: dict[str, Any]) -> Runs:
     return runs
 
 
-def _models(connection: sqlite3.Connection, since: datetime | None) -> Iterator[dict[str, Any]]:
-    counted = window(since)
+def _models(connection: sqlite3.Connection, counted: dict[str, int]) -> Iterator[dict[str, Any]]:
     for model, provider in measured_models(connection):
         yield {"model": model, "provider": provider, **counted}
 

@@ -170,7 +170,7 @@ def check(path: Path, busy_timeout: float = 5.0) -> None:
             return
         _check_place(path)
         with closing(_reading(path, busy_timeout)) as connection:
-            _refuse_unknown(connection, path)
+            refuse_unknown(connection, path)
 
 
 @contextmanager
@@ -250,7 +250,7 @@ def _check_place(path: Path) -> None:
 def _open(path: Path, busy_timeout: float) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=busy_timeout, isolation_level=None, check_same_thread=False)
     try:
-        _refuse_unknown(connection, path)
+        refuse_unknown(connection, path)
         _configure(connection, path)
         _migrate(connection)
     except BaseException:
@@ -259,7 +259,8 @@ def _open(path: Path, busy_timeout: float) -> sqlite3.Connection:
     return connection
 
 
-def _refuse_unknown(connection: sqlite3.Connection, path: Path) -> None:
+def refuse_unknown(connection: sqlite3.Connection, path: Path) -> None:
+    """Raise `StoreUnusable` for a file of another program, or of a newer llmbench."""
     with transaction(connection, "DEFERRED"):
         (application,) = connection.execute("PRAGMA application_id").fetchone()
         (version,) = connection.execute("PRAGMA user_version").fetchone()
@@ -298,18 +299,19 @@ def checkpoint_from_now_on(connection: sqlite3.Connection) -> None:
 
 
 def _migrate(connection: sqlite3.Connection) -> None:
-    if _version(connection) == SCHEMA_VERSION:
+    if version_of(connection) == SCHEMA_VERSION:
         return
     with transaction(connection, "IMMEDIATE"):
         # Asked again, because another program may have done it while this one waited for the lock.
-        for step in MIGRATIONS[_version(connection) :]:
+        for step in MIGRATIONS[version_of(connection) :]:
             for statement in _statements(step):
                 connection.execute(statement)
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
 
-def _version(connection: sqlite3.Connection) -> int:
+def version_of(connection: sqlite3.Connection) -> int:
+    """Return which version of the schema a file has."""
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     return int(version)
 

@@ -20,8 +20,9 @@ from llmbench.tui.bindings import Command
 from llmbench.tui.commands import bindings_of_app
 from llmbench.tui.export import Ending, ExportError, csv_of, save
 from llmbench.tui.feed import Feed, FeedError
-from llmbench.tui.history import History, HistoryError
+from llmbench.tui.history import History
 from llmbench.tui.items import UsualLoaded
+from llmbench.tui.learning import Learning
 from llmbench.tui.palette import Palette
 from llmbench.tui.reduce import begin, reduce
 from llmbench.tui.screens.base import Pane
@@ -36,7 +37,6 @@ from llmbench.tui.widgets.grid import Grid
 STOP_ENGINE: Final = 1
 """What the app returns if the engine that was started with it is to be stopped."""
 
-_USUAL_SECONDS: Final = 600.0
 _LONGEST_NOTICE: Final = 500
 _REST: Final = 3.0
 """So many times as long as it took is from the beginning of a frame to that of the next, or longer."""
@@ -84,7 +84,7 @@ class Dashboard(App[int], inherit_bindings=False):
         self.set_keymap(dict(self.settings.keys))
         self.run_worker(self.feed.run(), name="feed")
         if self.history is not None:
-            self.run_worker(self._learn(self.history), name="usual")
+            self.run_worker(Learning(self.history, self._learn, self.tell).run(), name="usual")
         self.set_interval(1 / self.settings.frames_per_second, self._frame)
 
     # frames
@@ -97,6 +97,8 @@ class Dashboard(App[int], inherit_bindings=False):
         now = self.clock()
         learned, self._learned = self._learned, []
         self.state = reduce(self.state, [*self.feed.take(), *learned], now)
+        if self.history is not None and self.state.engine is not None:
+            self.history.told(self.state.engine.store)
         if isinstance(self.screen, Pane):
             self.screen.frame(now)
         self.draw()
@@ -113,18 +115,9 @@ class Dashboard(App[int], inherit_bindings=False):
         if isinstance(self.screen, Pane):
             self.screen.touch()
 
-    async def _learn(self, history: History) -> None:
-        """Ask the store now and then what is usual; that it can't tell is said once."""
-        told = False
-        while True:
-            try:
-                usual = await history.usual()  # before the list is looked up: a frame puts another in its place
-                self._learned.append(UsualLoaded(usual=usual))
-            except HistoryError as error:
-                if not told:
-                    self.tell(f"what is usual is not known: {error}")
-                told = True
-            await anyio.sleep(_USUAL_SECONDS)
+    def _learn(self, usual: UsualLoaded) -> None:
+        """Take in what is usual with the next frame, which puts another list in the place of this one."""
+        self._learned.append(usual)
 
     # what a person asks for
 

@@ -148,10 +148,10 @@ class LiveFeed:
         try:
             event = parse(frame)
         except BadFrame as error:
-            self._ring.put(Unreadable(why=str(error)))
+            self._ring.put(Unreadable(why=str(error)), len(frame))
             return
         if event is not None:
-            self._ring.put(event)
+            self._ring.put(event, len(frame))
 
     def _tell(self, status: LinkStatus, reason: str | None) -> None:
         if self._told != (status, reason):

@@ -6,6 +6,7 @@ only; what it changes, it asks the engine to change.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -37,15 +38,22 @@ from llmbench.tui.state import ErrorGroup, Finished, Usual
 
 T = TypeVar("T")
 
+Refusal = Callable[[str | None], str | None]
+"""Says why the store tells nothing of an engine that stores there, None if it does; None: it has not told where."""
+
 SpoolAsk = Callable[[Request], Awaitable[Answer]]
 """Puts a request to the spool. Raises `HistoryError` if that can't be asked."""
 
 USUAL_DAYS: Final = 7
+USUAL_ENDS: Final = timedelta(hours=1)
+"""So long ago ends what "usual" is made of, or what has become slow would soon be as usual."""
+
 RUNS: Final = 100
 MOST_GROUPS: Final = 1000
 MOST_ROWS: Final = 100
 
 _CLOCK: Final = SystemClock()
+_CLOSING_SECONDS: Final = 0.3
 _NO_SPOOL = "only where the engine runs can it be asked: by llmbench tui there, or by llmbench spool list"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -57,8 +65,9 @@ class HistoryError(Exception):
 class History:
     """The past, from the store; opened when it is first asked, and tried again after each trouble.
 
-    Without a store there is a ``reason_without``. A success of a model should not be older than ``fresh``.
-    Whoever makes it closes it.
+    Without a store there is a ``reason_without``. The store is not asked while ``refuses`` gives a reason, and what is
+    asked then raises `HistoryError` with it. A success of a model should not be older than ``fresh``. Whoever makes it
+    closes it.
     """
 
     def __init__(
@@ -66,42 +75,84 @@ class History:
         store: Store | None,
         *,
         reason_without: str | None = None,
+        refuses: Refusal = lambda _place: None,
         spool_ask: SpoolAsk | None = None,
         fresh: timedelta = timedelta(minutes=180),
         now: Callable[[], datetime] = _CLOCK.now,
     ) -> None:
         self._store = store
+        self._refuses = refuses
+        self.place: str | None = None
+        self.refusal = refuses(None)
+        self.moved = anyio.Event()
         self._reason_without = reason_without or "there is no store to ask"
         self._spool_ask = spool_ask
         self.fresh = fresh
         self._now = now
         self._turn = anyio.Lock()
         self._is_open = False
+        self._abandoned = False
 
-    async def close(self) -> None:
-        """Close the store, if it was opened. Raises nothing."""
+    def told(self, place: str) -> None:
+        """Learn where the engine stores that is watched now; ``moved`` is set if that is news, and replaced."""
+        if place == self.place:
+            return
+        self.place, self.refusal = place, self._refuses(place)
+        self.moved.set()
+        self.moved = anyio.Event()
+
+    @property
+    def hangs(self) -> bool:
+        """Whether a thread may still wait for the store, although nobody does."""
+        return self._abandoned
+
+    async def close(self, seconds: float = _CLOSING_SECONDS) -> None:
+        """Close the store, if it was opened; one that hangs is left as it is after so long. Raises nothing."""
+        if self._store is None or not self._is_open:
+            return
+        self._is_open = False
+        # A store lets nobody cancel its closing, but by asyncio's own means, when the loop ends.
+        closing = asyncio.ensure_future(self._closed(self._store))
+        _done, hanging = await asyncio.wait({closing}, timeout=seconds)
+        self._abandoned |= bool(hanging)
+
+    async def _closed(self, store: Store) -> None:
         async with self._turn:
-            if self._store is not None and self._is_open:
-                self._is_open = False
-                await self._store.close()
+            await store.close()
 
     @asynccontextmanager
     async def _asking(self) -> AsyncIterator[Store]:
-        if self._store is None:
-            raise HistoryError(self._reason_without)
+        self._refuse()  # before a wait for its turn, too
         async with self._turn:
+            store = self._refuse()
             try:
                 if not self._is_open:
-                    await self._store.open()
+                    await store.open()
                     self._is_open = True
-                yield self._store
+                yield store
+                self._abandoned = False  # it answers again
             except StoreError as error:
                 raise HistoryError(str(error)) from error
+            except BaseException:
+                self._abandoned = True  # cancelled: what was asked may go on in a thread
+                raise
+
+    def _refuse(self) -> Store:
+        """Return the store. Raises `HistoryError` if it is not to be asked."""
+        if self._store is None:
+            raise HistoryError(self._reason_without)
+        if self.refusal is not None:
+            raise HistoryError(self.refusal)
+        return self._store
 
     async def usual(self, days: int = USUAL_DAYS) -> Mapping[tuple[str, str], Usual]:
-        """Return what the successes of the last days came to, by (provider, model id). Raises `HistoryError`."""
+        """Return what the successes of so many days came to that ended `USUAL_ENDS` ago, by (provider, model id).
+
+        Raises `HistoryError`.
+        """
+        until = self._now() - USUAL_ENDS
         async with self._asking() as store:
-            summaries = await store.summary(since=self._now() - timedelta(days=days))
+            summaries = await store.summary(since=until - timedelta(days=days), until=until)
         return {(one.provider, one.model_name): _usual(one) for one in summaries if one.successes}
 
     async def models(self, days: int = USUAL_DAYS) -> Catalogue:

@@ -26,6 +26,7 @@ from llmbench.tui.text import safe
 MOST_LANES: Final = 500
 _REASON: Final = 1000
 _WORD: Final = 200
+_PLACE: Final = 5000
 _FIRST_YEAR: Final = 1970
 _LAST_YEAR: Final = 9000
 _LONGEST: Final = 86_400.0 * 366
@@ -64,6 +65,11 @@ def _maybe(at: datetime | None) -> datetime | None:
     return None if at is None else time_of(at)
 
 
+def place_of(text: str) -> str:
+    """Return what a store says of where it is, whole: stores are told apart by it."""
+    return safe(text, _PLACE)
+
+
 def lane_state(event: LaneState) -> LaneState:
     return msgspec.structs.replace(
         event, at=time_of(event.at), reason=reason_of(event.reason), until=_maybe(event.until)
@@ -85,7 +91,7 @@ def engine_figures(event: EngineFigures) -> EngineFigures:
         started_at=time_of(event.started_at),
         version=safe(event.version, _WORD),
         runner_id=safe(event.runner_id, _WORD),
-        store=safe(event.store, _WORD),
+        store=place_of(event.store),
         hold=reason_of(event.hold),
         lanes=event.lanes[:MOST_LANES],
         spool=_spool(event.spool),

@@ -22,10 +22,17 @@ class Question(Generic[T]):
         self._clock = clock or SystemClock()
         self.standing: Asked[T] = Asked()
         self.version = 0
+        self._subject: object = None
 
     def due(self) -> bool:
         """Say whether it is time to ask."""
         return self.standing.due(self._clock.now())
+
+    def about(self, subject: object) -> None:
+        """Begin anew if what is asked is about something else than before."""
+        if subject != self._subject:
+            self._subject = subject
+            self.forget()
 
     def forget(self) -> None:
         """Begin anew: what is asked is another thing now, and an answer that is on its way is of no use."""

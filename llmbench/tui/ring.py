@@ -4,25 +4,37 @@ from __future__ import annotations
 
 from collections import deque
 from operator import itemgetter
+from typing import NamedTuple
 
-from llmbench.bridge.live import Dropped
+from llmbench.bridge.live import LONGEST_FRAME, Dropped
 from llmbench.messages import RunProgress
 from llmbench.tui.items import FeedItem, Heard, LinkChange
 
 CAPACITY = 4096
+MOST_BYTES = LONGEST_FRAME
+"""Of frames, as they came: a thing that is taken in takes about three times as much."""
+
 _MOST_CHANGES = 64
 
-_Numbered = tuple[int, FeedItem]
+
+class _Numbered(NamedTuple):
+    number: int
+    item: FeedItem
+    size: int
 
 
 class Ring:
-    """Holds up to ``capacity`` items. One more pushes out the oldest of how a stream fills, or else the oldest event.
+    """Holds up to ``capacity`` items of ``most_bytes`` in all.
+
+    More than that pushes out the oldest of how a stream fills, or else the oldest event; what goes is counted.
 
     How the connection is, is not pushed out by events: of its changes the last 64 are kept, and of `Heard` the last.
     """
 
-    def __init__(self, capacity: int = CAPACITY) -> None:
+    def __init__(self, capacity: int = CAPACITY, most_bytes: int = MOST_BYTES) -> None:
         self._capacity = capacity
+        self._most_bytes = most_bytes
+        self._bytes = 0
         self._progress: deque[_Numbered] = deque()
         self._events: deque[_Numbered] = deque()
         self._changes: deque[_Numbered] = deque(maxlen=_MOST_CHANGES)
@@ -33,8 +45,8 @@ class Ring:
     def __len__(self) -> int:
         return len(self._progress) + len(self._events) + len(self._changes)
 
-    def put(self, item: FeedItem) -> None:
-        """Take one item in; never waits."""
+    def put(self, item: FeedItem, size: int = 0) -> None:
+        """Take one item in, which came as so many bytes; never waits."""
         if isinstance(item, Heard):
             self._heard = item
         elif isinstance(item, Dropped):
@@ -42,7 +54,8 @@ class Ring:
         elif isinstance(item, LinkChange):
             self._changes.append(self._numbered(item))
         else:
-            (self._progress if isinstance(item, RunProgress) else self._events).append(self._numbered(item))
+            (self._progress if isinstance(item, RunProgress) else self._events).append(self._numbered(item, size))
+            self._bytes += size
             self._shrink()
 
     def take(self) -> list[FeedItem]:
@@ -51,20 +64,20 @@ class Ring:
         When something was last heard comes first, how many events were lost, here or before, last.
         """
         numbered = sorted((*self._progress, *self._events, *self._changes), key=itemgetter(0))
-        items = [item for _, item in numbered]
+        items = [one.item for one in numbered]
         first: list[FeedItem] = [self._heard] if self._heard is not None else []
         last: list[FeedItem] = [Dropped(count=self._dropped)] if self._dropped else []
         self._progress.clear()
         self._events.clear()
         self._changes.clear()
-        self._heard, self._dropped = None, 0
+        self._heard, self._dropped, self._bytes = None, 0, 0
         return first + items + last
 
-    def _numbered(self, item: FeedItem) -> _Numbered:
+    def _numbered(self, item: FeedItem, size: int = 0) -> _Numbered:
         self._number += 1
-        return self._number, item
+        return _Numbered(self._number, item, size)
 
     def _shrink(self) -> None:
-        if len(self._progress) + len(self._events) > self._capacity:
-            (self._progress or self._events).popleft()
+        while len(self._progress) + len(self._events) > self._capacity or self._bytes > self._most_bytes:
+            self._bytes -= (self._progress or self._events).popleft().size
             self._dropped += 1

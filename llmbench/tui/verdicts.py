@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 
 from llmbench.tui.cells import plural
-from llmbench.tui.numbers import times
+from llmbench.tui.numbers import age, times
 from llmbench.tui.pace import is_slow, pace
 from llmbench.tui.state import Finished, Lane, State
 from llmbench.tui.table import Tone
@@ -124,6 +124,17 @@ def link(state: State, now: datetime) -> Verdict:
     if link.heard is None and (link.reason is None or link.status == "connecting"):
         return Verdict(rank=WELL, glyph="◌", word="connecting", tone="muted", since=link.since, reason=link.reason)
     return Verdict(rank=0, glyph="✖", word="not reachable", tone="bad", since=link.since, reason=link.reason)
+
+
+def last_heard(state: State, now: datetime) -> str | None:
+    """Return how old what is shown is, in words; None if it is how things are now, or if nothing was ever heard."""
+    heard = state.link.heard
+    return f"last heard {age(heard, now)} ago" if heard is not None and is_stale(state, now) else None
+
+
+def was(known: Verdict) -> Verdict:
+    """Return a verdict as that of an engine that is not heard now."""
+    return msgspec.structs.replace(known, glyph="○", word=f"was {known.word}", tone="muted")
 
 
 def store(state: State) -> Verdict:

@@ -19,8 +19,8 @@ from tests.faults import engine_driver
 LIMITS = Limits(server_selection=0.3, connect=0.3, socket=0.5, question=0.4, put=0.5)
 
 
-def impatient_store(config: Config, env: Mapping[str, str], apart: Apart) -> Store:
-    return MongoStore(context.mongo_address(config, env), LIMITS, apart=apart)
+def impatient_store(config: Config, env: Mapping[str, str], apart: Apart, *, read_only: bool) -> Store:
+    return MongoStore(context.mongo_address(config, env), LIMITS, apart=apart, read_only=read_only)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import itertools
 import random
 import statistics
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, cast
 
 import pytest
@@ -200,9 +200,25 @@ class FiguresContract:
         assert await found("openai", "o3") == [("openai", "o3")]
         assert await found("openai", "llama") == []
 
+    async def test_a_window_that_ended(self, store: Store) -> None:
+        """A run at its end is not in it, nor is what came later; an end in the future is none."""
+        first = [sample(run_ts=moment(n), time_to_first_token=0.1) for n in range(3)]
+        later = [sample(run_ts=moment(n), time_to_first_token=9.0) for n in range(3, 6)]
+        failures = [failure(run_ts=moment(n), provider="openai", model_name="gpt-4o-mini") for n in (2, 3)]
+        new = sample(run_ts=moment(3), model_name="new")
+        await store.put(envelopes(*first, *later, *failures, new))
+
+        [before] = await store.summary(since=moment(1), until=moment(3))
+        [whole, other] = await store.summary(until=datetime.now(UTC) + timedelta(days=900))
+
+        assert (before.successes, before.failures, before.time_to_first_token_p50) == (2, 1, 0.1)
+        assert (whole.successes, whole.failures, other.n) == (6, 2, 1)
+        assert await store.summary(since=moment(3), until=moment(3)) == []
+        assert await store.summary(since=moment(9), until=moment(3)) == []
+
     @shares_the_store
-    @given(past=runs, start=st.none() | st.integers(0, 30))
-    async def test_any_runs(self, store: Store, past: list[Run], start: int | None) -> None:
+    @given(past=runs, start=st.none() | st.integers(0, 30), end=st.none() | st.integers(0, 31))
+    async def test_any_runs(self, store: Store, past: list[Run], start: int | None, end: int | None) -> None:
         """Whatever ran and however it went, tally and summary are what the runs in the window give."""
         model_name, since = fresh("model"), None if start is None else moment(start)
         outcomes = [_outcome(model_name, run) for run in past]
@@ -211,8 +227,9 @@ class FiguresContract:
 
         tallies = [one for one in await store.tallies(since=since) if one.model_name == model_name]
         assert tallies == _tally(outcomes, since)
-        summaries = await store.summary(since=since, provider="openai", model=model_name)
-        assert summaries == _summary(outcomes, since)
+        until = None if end is None else moment(end)
+        summaries = await store.summary(since=since, until=until, provider="openai", model=model_name)
+        assert summaries == _summary([one for one in outcomes if until is None or one.run_ts < until], since)
 
 
 def _outcome(model_name: str, run: Run) -> Outcome:

@@ -224,6 +224,14 @@ class TestIndexes:
         for index in INDEXES:
             assert fresh[index.collection].index_information()[index.name]["key"] == list(index.keys)
 
+    async def test_whoever_only_looks_makes_none(self, address: Address, fresh: Database[dict[str, Any]]) -> None:
+        """Nor a collection with them; questions are answered all the same."""
+        store = MongoStore(address, read_only=True)
+        await store.open()
+        assert (await store.summary(), await store.models(), await store.history()) == ([], [], [])
+        await store.close()
+        assert fresh.list_collection_names() == []
+
     async def test_others_are_left_alone(
         self, address: Address, fresh: Database[dict[str, Any]], caplog: pytest.LogCaptureFixture
     ) -> None:

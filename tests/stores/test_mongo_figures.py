@@ -54,6 +54,7 @@ async def _work(mongo: MongoStore, raw: Database[dict[str, Any]], ask: Question)
     ("ask", "documents"),
     [
         (lambda store: store.summary(since=SINCE), 0),
+        (lambda store: store.summary(since=SINCE, until=moment(BEYOND + 3)), 0),
         (lambda store: store.tallies(since=SINCE), 0),
         (lambda store: store.trends(TrendQuery(since=SINCE, width=timedelta(minutes=1))), 0),
         (lambda store: store.error_groups(ErrorQuery(by="kind", since=SINCE)), 1),

@@ -6,6 +6,7 @@ import tracemalloc
 from pathlib import Path
 
 import anyio
+import msgspec
 import pytest
 from anyio.abc import ByteStream
 
@@ -16,7 +17,7 @@ from llmbench.messages import RunProgress
 from llmbench.tui.connection import SocketWay
 from llmbench.tui.feed import FeedError, LiveFeed, Trouble
 from llmbench.tui.items import LinkChange, Unreadable
-from llmbench.tui.ring import CAPACITY
+from llmbench.tui.ring import CAPACITY, Ring
 from tests.stores.documents import moment
 from tests.tui.engines import following, listening, progress, saying, started
 
@@ -40,6 +41,15 @@ async def test_what_an_engine_tells_arrives_in_order(tmp_path: Path) -> None:
         *events,
         Dropped(count=7),
     ]
+
+
+async def test_large_events_are_dropped_before_they_fill_the_memory(tmp_path: Path) -> None:
+    """By their size on the wire: of three of which two fit, the first goes, and is counted."""
+    large = [msgspec.structs.replace(progress(number), text="x" * 5000) for number in range(3)]
+    feed = LiveFeed(SocketWay(tmp_path / ENGINE_SOCKET), now=moment, ring=Ring(most_bytes=12_000))
+    async with listening(tmp_path, saying(b"".join(map(encode, large)), stay=True)), following(feed) as it:
+        items = await it.until(lambda items: any(isinstance(item, Dropped) for item in items))
+    assert [item for item in items if not isinstance(item, LinkChange)] == [*large[1:], Dropped(count=1)]
 
 
 async def test_a_heartbeat_is_heard_and_is_no_event(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from llmbench.stores.mongo import MongoStore
 from llmbench.stores.mongo_client import Address
 from llmbench.stores.spool import Spool
 from llmbench.stores.sqlite import SQLiteStore
-from llmbench.tui.history import History, HistoryError
+from llmbench.tui.history import USUAL_ENDS, History, HistoryError
 from tests.stores.documents import envelope, envelopes, failure, model, moment, sample
 from tests.stores.mongod import Mongod
 from tests.stores.spooling import opened_spool, record
@@ -62,10 +62,14 @@ async def fill(store: Store, *items: Envelope) -> None:
 
 
 async def test_what_is_usual(store: Store, history: History) -> None:
-    """It is the median of each model's successes in the last days; who has none is not in it."""
-    runs = [sample(run_ts=moment(n), time_to_first_token=0.1 * n, tokens_per_second=10.0 * n) for n in (1, 2, 3)]
-    before = sample(run_ts=NOW - timedelta(days=8), time_to_first_token=9.0)
-    await fill(store, *envelopes(*runs, before, failure(run_ts=moment(5))))
+    """It is the median of each model's successes in seven days; who has none is not in it.
+
+    These end an hour ago: what has become slow since then does not become usual at once.
+    """
+    runs = [sample(run_ts=moment(-n), time_to_first_token=0.1 * n, tokens_per_second=10.0 * n) for n in (1, 2, 3)]
+    before = sample(run_ts=NOW - USUAL_ENDS - timedelta(days=7, seconds=1), time_to_first_token=9.0)
+    slow = [sample(run_ts=moment(n), time_to_first_token=5.0, tokens_per_second=1.0) for n in range(1, 60)]
+    await fill(store, *envelopes(*runs, before, *slow, sample(run_ts=moment(5), model_name="new"), failure()))
 
     usual = await history.usual()
 

@@ -112,6 +112,18 @@ async def test_an_answer_to_what_is_not_asked_any_more() -> None:
     assert asked.due()
 
 
+async def test_another_subject() -> None:
+    """What was answered about the one before is forgotten, and it is time to ask."""
+    asked, _clock = question("first", "second")
+    answers = []
+    await asked.ask()
+    for subject in (None, "another store"):
+        asked.about(subject)
+        answers.append(asked.standing.answer)
+    assert answers == ["first", None]
+    assert asked.due()
+
+
 async def test_every_change_is_a_new_version() -> None:
     asked, _clock = question("yes", HistoryError("no"))
     versions = [asked.version]

@@ -272,6 +272,16 @@ class TestRuns:
         assert [(line.level, line.at) for line in state.log] == [("info", at(-2)), ("warning", at(-1))]
         assert "auth: Error code: 401" in state.log[1].text
 
+    def test_the_log_is_in_the_order_of_time(self) -> None:
+        """An engine tells whoever comes later of its store, of its lanes and of their runs, one after the other."""
+        store = StoreState(status="failing", at=at(-2), waiting=1, reason="refused")
+        down = LaneState(lane="together", status="down", at=at(-5), reason="refused")
+        state = told(store, down, *ended(-9, -3))
+        later = reduce(state, [finished(states.success("openai", -4))], NOW)
+
+        assert [line.at for line in state.log] == [at(-9), at(-5), at(-3), at(-2)]
+        assert [line.at for line in later.log] == [at(-9), at(-5), at(-4), at(-3), at(-2)]
+
 
 class TestSlowness:
     USUAL = UsualLoaded(

@@ -78,6 +78,30 @@ def test_of_what_was_heard_the_last_counts() -> None:
     assert ring.take() == []
 
 
+def test_large_events_are_bounded_by_their_bytes() -> None:
+    """Fewer of them are held than of small ones; what goes is counted, and taking them makes room again."""
+    ring = Ring(100, 10_000)
+    for _ in range(2):
+        for number in range(50):
+            ring.put(started(number), 1000)
+        assert ring.take() == [*map(started, range(40, 50)), Dropped(count=40)]
+
+
+def test_of_large_events_too_how_streams_fill_goes_first() -> None:
+    ring = Ring(100, 10_000)
+    ring.put(started(1), 6000)
+    ring.put(progress(1), 3000)
+    ring.put(started(2), 3000)
+    assert ring.take() == [started(1), started(2), Dropped(count=1)]
+
+
+def test_one_that_is_larger_than_all_there_is_room_for() -> None:
+    ring = Ring(100, 10)
+    ring.put(started(1), 11)
+    ring.put(started(2), 10)
+    assert ring.take() == [started(2), Dropped(count=1)]
+
+
 _ITEMS = st.one_of(st.builds(progress, st.integers(0, 99)), st.builds(started, st.integers(0, 99)))
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 
+import anyio
 import msgspec
 import pytest
 
 from llmbench.actors.engine_requests import DisableModel, EnableModel, EngineRequest, RunNow
 from llmbench.stores.sqlite import SQLiteStore
+from llmbench.stores.trends import Trend, TrendQuery
 from llmbench.tui.history import History
 from llmbench.tui.screens.models import Models
 from llmbench.tui.state import State
@@ -20,7 +23,16 @@ from tests.stores.spooling import opened_spool
 from tests.tui.answers import FRESH, group
 from tests.tui.dashboards import Driven
 from tests.tui.states import HOSTILE, LONG, NOW, at, healthy
-from tests.tui.stores import past, press, quarantine, refused, shown, spool_asked
+from tests.tui.stores import fill, past, press, quarantine, refused, shown, spool_asked
+
+
+class Slow(SQLiteStore):
+    """A store that never answers what is asked of a month."""
+
+    async def trends(self, query: TrendQuery) -> list[Trend]:
+        if query.since < NOW - timedelta(days=20):
+            await anyio.sleep_forever()
+        return await super().trends(query)
 
 
 @pytest.fixture
@@ -205,6 +217,24 @@ class TestTrends:
                 [heading] = [line for line in dashboard.text() if "median time to first token" in line]
                 seen.append(heading.split(" · ")[1])
         assert seen == ["7 d", "30 d", "6 h", "24 h"]
+
+    async def test_a_window_that_takes_long_is_not_waited_for(self, tmp_path: Path) -> None:
+        """That it is asked is said; another one, and another screen, are shown while the first has no answer."""
+        store = Slow(tmp_path / "llmbench.db")
+        await fill(store)
+        history = History(store, fresh=FRESH, now=lambda: NOW)
+        async with shown(history, "trends") as dashboard:
+            await dashboard.press("w", "w")
+            assert dashboard.shows("asking the store for trends …")
+            await dashboard.press("3")
+            assert dashboard.shows("asking the store for catalogue …")
+            await dashboard.press("5", "w")
+            with anyio.fail_after(20):
+                while keys(dashboard) != ["openai", "groq"]:
+                    await dashboard.pilot.pause(0.01)
+            assert dashboard.shows("openai: median time to first token, ms · 6 h")
+        await history.close()
+        await store.close()
 
     async def test_enter_shows_the_models_of_one(self, history: History) -> None:
         """esc goes back to providers."""

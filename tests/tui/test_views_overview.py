@@ -209,6 +209,16 @@ class TestEngine:
         }
         assert row(table, "spool")["what it says"].text == "0 outcomes wait; 3.24 MiB of 1.00 GiB"
 
+    @pytest.mark.parametrize("part", ["store", "spool"])
+    def test_what_an_engine_told_that_is_not_heard(self, part: str) -> None:
+        """It is as it was, and how long ago that is told; what is not known was not known."""
+        away = row(engine(states.disconnected(), NOW), part)
+        assert away["state"].text == "○ was ok"
+        assert away["what it says"].text.startswith("last heard 40 s ago; ")
+        lost = LinkChange(status="lost", at=at(-1), reason="no engine runs")
+        never = row(engine(after(states.empty(), [lost]), NOW), part)
+        assert (never["state"].text, never["what it says"].text) == ("— not known", "")
+
     def test_nothing_says_that_an_engine_runs_that_is_not_heard(self) -> None:
         found = row(engine(states.disconnected(), NOW), "engine")
 

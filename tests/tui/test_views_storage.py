@@ -9,8 +9,11 @@ import pytest
 
 from llmbench.messages import SpoolFigures, StoreState
 from llmbench.tui.answers import Asked, SpoolAnswer
+from llmbench.tui.items import LinkChange
+from llmbench.tui.reduce import reduce
 from llmbench.tui.state import State
 from llmbench.tui.views.storage import facts, quarantine, row_of
+from tests.tui import states
 from tests.tui.answers import quarantined, spool
 from tests.tui.states import HOSTILE, NOW, at, empty, engine_figures
 
@@ -59,6 +62,23 @@ def test_the_store(status: Any, words: str) -> None:
 )
 def test_the_level(level: str, words: str) -> None:
     assert told(with_spool(level=level))["Spool"] == words
+
+
+def test_an_engine_that_is_away() -> None:
+    """Its store and its spool are told as they were when it was last heard, and nothing in bright colours."""
+    lines = dict(facts(states.disconnected(), Asked(), NOW))
+
+    assert lines["Store"].text == "○ last heard 40 s ago: takes outcomes since 11:27"
+    assert lines["Spool"].text == "○ last heard 40 s ago: room enough"
+    assert lines["Waiting"].text == "0"
+    assert {cell.tone for cell in lines.values()} == {"muted"}
+
+
+def test_an_engine_that_was_never_heard() -> None:
+    """There is nothing to tell the age of."""
+    gone = LinkChange(status="lost", at=at(-1), reason="no engine runs")
+    lines = dict(facts(reduce(empty(), [gone], NOW), Asked(), NOW))
+    assert {cell.text for cell in lines.values()} == {"— the engine has not told yet"}
 
 
 def test_depth_and_room() -> None:

@@ -18,20 +18,27 @@ def history_of(pane: Pane) -> History:
 
 
 def ask_if_due(pane: Pane, question: Question[Any]) -> None:
-    """Ask, if it is time; the screen is drawn when the question is out, and when there is an answer."""
+    """Ask, if it is time; the screen is drawn when the question is out, and when there is an answer.
+
+    What was answered goes when the store turns out not to be the engine's, and the other way round.
+    """
+    question.about(history_of(pane).refusal)
     if question.due():
         ask_now(pane, question)
 
 
 def ask_now(pane: Pane, question: Question[Any]) -> None:
-    """Ask, whether it is time or not; what is being asked already is not asked twice."""
+    """Ask, whether it is time or not; what is being asked already is not asked twice.
+
+    What was forgotten meanwhile is waited for no longer, so that it keeps nothing waiting.
+    """
 
     async def ask() -> None:
         await question.ask()
         pane.touch()
 
     if not question.standing.asking:
-        pane.run_worker(ask())
+        pane.run_worker(ask(), group=f"question {id(question)}", exclusive=True)
 
 
 class Remembered(Generic[T]):

@@ -28,8 +28,8 @@ _UNKNOWN: Final = Verdict(rank=verdicts.WELL, glyph="—", word="not known", ton
 def engine(state: State, now: datetime) -> Table:
     """Return a row for each part of the engine; actors that are no lane only if something is wrong with them."""
     rows = (
-        _row("store", verdicts.store(state), _store(state), now),
-        _row("spool", verdicts.spool(state), _spool(state, now), now),
+        _heard(state, "store", verdicts.store(state), _store(state), now),
+        _heard(state, "spool", verdicts.spool(state), _spool(state, now), now),
         _row("engine", _UNKNOWN if verdicts.is_stale(state, now) else _held(state), _engine(state, now), now),
         _row("stamps", _clock(state), _stamps(state), now),
         _row("events", verdicts.link(state, now), _events(state, now), now),
@@ -37,6 +37,13 @@ def engine(state: State, now: datetime) -> Table:
     )
     table = Table(columns=_COLUMNS, rows=rows, empty="")
     return cells.dimmed(table) if verdicts.is_stale(state, now) else table
+
+
+def _heard(state: State, part: str, verdict: Verdict, said: str, now: datetime) -> Row:
+    """Return the row of what the engine tells of; while it is away, as what it told last."""
+    old = verdicts.last_heard(state, now)
+    known = verdict if old is None or verdict.word == _UNKNOWN.word else verdicts.was(verdict)
+    return _row(part, known, _joined(old, said), now)
 
 
 def _row(part: str, verdict: Verdict, said: str, now: datetime) -> Row:

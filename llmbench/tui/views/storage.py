@@ -13,6 +13,7 @@ from llmbench.tui.numbers import UNKNOWN, age, count, share, size, time_of_day
 from llmbench.tui.state import State
 from llmbench.tui.table import Cell, Column, Row, Table, Tone
 from llmbench.tui.text import safe
+from llmbench.tui.verdicts import last_heard
 from llmbench.tui.views.answered import matches, nothing
 
 Fact = tuple[str, Cell]
@@ -35,12 +36,25 @@ _STORE: Final[dict[str, tuple[str, Tone]]] = {
     "failing": ("▲ does not take outcomes now", "warn"),
     "blocked": ("✖ takes nothing until a person mends it", "bad"),
 }
+_STATES: Final = ("Store", "Spool")
+"""The lines that begin with a glyph."""
+
+_GLYPHS: Final = "●▲✖ "
 _BAR: Final = 20
 
 
 def facts(state: State, asked: Asked[SpoolAnswer], now: datetime) -> list[Fact]:
-    """Return how the store and the spool are, a line each."""
-    return [("Store", _store(state, now)), *_where(state), *_spool(state, asked, now)]
+    """Return how the store and the spool are, or were when the engine was last heard, a line each."""
+    lines = [("Store", _store(state, now)), *_where(state), *_spool(state, asked, now)]
+    old = last_heard(state, now)
+    return lines if old is None else [(name, _as_told(name, cell, old)) for name, cell in lines]
+
+
+def _as_told(name: str, cell: Cell, old: str) -> Cell:
+    """Return a line that is old: the state of a thing with how old it is, what else is told of it in muted tones."""
+    if name not in _STATES or cell.text.startswith(UNKNOWN):
+        return Cell(cell.text, "muted")
+    return Cell(f"○ {old}: {cell.text.lstrip(_GLYPHS)}", "muted")
 
 
 def _store(state: State, now: datetime) -> Cell:
@@ -66,7 +80,7 @@ def _spool(state: State, asked: Asked[SpoolAnswer], now: datetime) -> Iterator[F
     words, tone = _LEVELS.get(figures.level, (safe(figures.level), "warn"))
     yield "Spool", Cell(words, tone)
     yield "Taken", Cell(_taken(figures), tone if tone != "good" else "plain")
-    yield "Waiting", _waiting(figures, now)
+    yield "Waiting", _waiting(figures, now, old=last_heard(state, now) is not None)
     quarantined = f"{figures.quarantined} that the store would not take" if figures.quarantined else "empty"
     yield "Quarantine", Cell(quarantined, "warn" if figures.quarantined else "plain")
     if asked.answer is not None:
@@ -101,9 +115,9 @@ def _taken(figures: SpoolFigures) -> str:
     return f"[{'#' * full}{'·' * (_BAR - full)}] {size(figures.bytes)} of {size(figures.cap_bytes)}, {share(part)}"
 
 
-def _waiting(figures: SpoolFigures, now: datetime) -> Cell:
+def _waiting(figures: SpoolFigures, now: datetime, *, old: bool) -> Cell:
     if not figures.waiting:
-        return Cell("0: all that is recorded is stored")
+        return Cell("0" if old else "0: all that is recorded is stored")
     oldest = "" if figures.oldest is None else f", the oldest recorded {age(figures.oldest, now)} ago"
     return Cell(f"{count(figures.waiting)}{oldest}", "warn" if oldest else "plain")
 
