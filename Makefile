@@ -27,8 +27,8 @@ install: $(READY) ## make the environment in .venv
 demo: $(READY) ## benchmark every provider through the simulator, into llmbench-demo.db
 	@$(BIN)/llmbench demo
 
-test: $(READY) ## run the tests: two files at a time, but those that measure alone
-	@$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile $(TIMED:%=--ignore=%)
+test: $(READY) ## run the tests: three files at a time, but those that measure alone
+	@$(BIN)/python -m pytest --numprocesses=3 --dist=loadfile --no-loadscope-reorder $(TIMED:%=--ignore=%)
 	@$(BIN)/python -m pytest $(TIMED)
 
 faults: $(READY) ## the fault tests, with far more kills than make test has
