@@ -7,8 +7,9 @@ READY := $(VENV)/.installed
 # Files that assert on figures, rates, memory or leases' terms: what else runs would be in them.
 TIMED := tests/measure tests/providers/test_truth.py tests/providers/test_bedrock_credentials.py \
          tests/providers/test_bedrock_runs.py tests/providers/test_vertex_tokens.py tests/providers/test_daemon_thread.py \
-         tests/cli/test_calibrate.py tests/simulator/test_timing.py tests/e2e/test_bench.py tests/e2e/test_sharing.py \
-         tests/faults/test_outage.py tests/faults/test_provider_faults.py tests/faults/test_stream_faults.py
+         tests/cli/test_calibrate.py tests/simulator/test_timing.py tests/e2e/test_bench.py tests/e2e/test_clouds.py \
+         tests/e2e/test_sharing.py tests/faults/test_outage.py tests/faults/test_provider_faults.py \
+         tests/faults/test_stream_faults.py
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test faults check lint format types imports bench figures screenshots clean
