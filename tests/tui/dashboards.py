@@ -132,8 +132,7 @@ async def driven(
     app = Dashboard(feed, settings=settings or TuiTable(), clock=lambda: now, folder=folder, **options)
     app.state = states.healthy() if state is None else state
     with pytest.MonkeyPatch.context() as patch:
-        for module in ("textual.app", "textual.pilot"):
-            patch.setattr(f"{module}.wait_for_idle", idle)
+        patch.setattr("textual.app.wait_for_idle", idle)
         async with app.run_test(size=size, notifications=True) as pilot:
             dashboard = Driven(app, pilot, feed)
             await dashboard.settled()
@@ -144,7 +143,8 @@ async def driven(
 async def idle(_min_sleep: float = 0.0, _max_sleep: float = 0.0) -> None:
     """Wait until nothing is left to be run on the event loop but what a time or a thread will bring.
 
-    In Textual's place: that waits until the process needs less of a processor, for a fiftieth of a second at least.
+    It is in the place of what Textual does after each key, twice: wait until the process needs less of a processor, for
+    a fiftieth of a second at least.
     """
     loop: Any = asyncio.get_running_loop()
     quiet = 0
