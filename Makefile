@@ -5,9 +5,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 # Files that assert on figures, rates, memory or leases' terms: what else runs would be in them.
-TIMED := tests/conformance tests/measure tests/providers tests/cli/test_calibrate.py tests/simulator/test_timing.py \
-         tests/e2e/test_bench.py tests/e2e/test_clouds.py tests/e2e/test_sharing.py \
-         tests/faults/test_outage.py tests/faults/test_provider_faults.py tests/faults/test_stream_faults.py
+TIMED := tests/measure tests/providers/test_truth.py tests/providers/test_bedrock_credentials.py \
+         tests/providers/test_bedrock_runs.py tests/providers/test_vertex_tokens.py tests/providers/test_daemon_thread.py \
+         tests/cli/test_calibrate.py tests/simulator/test_timing.py tests/e2e/test_bench.py tests/e2e/test_clouds.py \
+         tests/e2e/test_sharing.py tests/faults/test_outage.py tests/faults/test_provider_faults.py \
+         tests/faults/test_stream_faults.py
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test faults check lint format types imports bench figures screenshots clean
@@ -27,8 +29,8 @@ install: $(READY) ## make the environment in .venv
 demo: $(READY) ## benchmark every provider through the simulator, into llmbench-demo.db
 	@$(BIN)/llmbench demo
 
-test: $(READY) ## run the tests: two files at a time, but those that measure alone
-	@$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile $(TIMED:%=--ignore=%)
+test: $(READY) ## run the tests: three files at a time, but those that measure alone
+	@$(BIN)/python -m pytest --numprocesses=3 --dist=loadfile --no-loadscope-reorder $(TIMED:%=--ignore=%)
 	@$(BIN)/python -m pytest $(TIMED)
 
 faults: $(READY) ## the fault tests, with far more kills than make test has

@@ -18,6 +18,9 @@ _PARTS = ("", "_outcomes", "_questions", "_figures", "_models", "_transfer", "_t
 pytest.register_assert_rewrite(*(f"tests.stores.contract{part}" for part in _PARTS))
 
 
+_FIRST = ("e2e", "faults", "tui", "cli", "stores", "bridge")
+"""Folders of tests, those that take longest first."""
+
 # How long an example takes says nothing on a machine that does other things as well.
 hypothesis.settings.register_profile("llmbench", deadline=None)
 hypothesis.settings.load_profile("llmbench")
@@ -27,6 +30,16 @@ def pytest_configure() -> None:
     """Take SIGINT as a terminal's program does: a shell ignores it for what it runs in the background."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Where workers share the tests, begin with those of whole programs: what is short fills the gaps at the end."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: _place(item.path.relative_to(config.rootpath).parts[1]))
+
+
+def _place(folder: str) -> int:
+    return _FIRST.index(folder) if folder in _FIRST else len(_FIRST)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

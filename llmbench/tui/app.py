@@ -30,6 +30,7 @@ from llmbench.tui.screens.dialogs import Leaving
 from llmbench.tui.screens.help import Help, help_lines
 from llmbench.tui.screens.registry import SCREENS
 from llmbench.tui.state import State
+from llmbench.tui.styles import Styles
 from llmbench.tui.text import safe
 from llmbench.tui.themes import THEMES
 from llmbench.tui.widgets.grid import Grid
@@ -65,6 +66,7 @@ class Dashboard(App[int], inherit_bindings=False):
     ) -> None:
         without_colours = "NO_COLOR" in os.environ
         super().__init__(ansi_color=True if without_colours else None)
+        self.stylesheet = Styles(variables=self.get_css_variables())
         self.feed = feed
         self.history = history
         self.quit_asks = quit_asks

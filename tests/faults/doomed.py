@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -15,9 +14,10 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import monotonic, sleep
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from tests.e2e.program import KEYS, SECONDS, Place, output
+from tests.faults.logs import Log
 
 SPOOL = "spool"
 """Where the engines' spool is, in their folder."""
@@ -37,14 +37,14 @@ class Doomed:
 
     def __init__(self, driver: subprocess.Popen[str], folder: Path) -> None:
         self.folder = folder
-        self.logs: list[Path] = []
+        self.logs: list[Log] = []
         self.driver = driver
         self.running = False
         self.process = 0
 
     def start(self) -> None:
         log = self.folder / f"{len(self.logs)}.log"
-        self.logs.append(log)
+        self.logs.append(Log(log))
         assert self.driver.stdin is not None
         self.driver.stdin.write(f"{log}\n")
         self.driver.stdin.flush()
@@ -62,27 +62,22 @@ class Doomed:
     def kill(self) -> None:
         assert self.end(signal.SIGKILL) == -signal.SIGKILL
 
-    def lines(self, log: Path) -> list[dict[str, Any]]:
-        """Return a log's lines so far; the last one may be cut."""
-        text = log.read_text() if log.exists() else ""
-        return [json.loads(line) for line in text.split("\n")[:-1]]
-
     def messages(self) -> list[str]:
         """Return what the newest engine said so far."""
-        return [line.get("message", "") for line in self.lines(self.logs[-1])]
+        return [line.get("message", "") for line in self.logs[-1].lines()]
 
     def told(self) -> list[str]:
         """Return the ids that all logs say are recorded."""
-        lines = [line for log in self.logs for line in self.lines(log)]
+        lines = [line for log in self.logs for line in log.lines()]
         return [line["id"] for line in lines if line.get("event") == "run"]
 
     def until_logged(self, text: str, times: int = 1) -> None:
         """Wait until the newest engine's log has a text so often."""
         deadline = monotonic() + SECONDS
         log = self.logs[-1]
-        while not log.exists() or log.read_text().count(text) < times:
-            assert monotonic() < deadline, (text, log.read_text()[-2000:] if log.exists() else "")
-            sleep(0.005)
+        while log.text().count(text) < times:
+            assert monotonic() < deadline, (text, log.text()[-2000:])
+            sleep(0.01)
 
     def until_listening(self) -> None:
         """Wait until the newest engine takes signals, which is when it begins to measure."""

@@ -25,6 +25,7 @@ from pymongo.database import Database
 from llmbench.simulator import SpawnedSimulator
 from tests.actors.engine import unique
 from tests.e2e.program import KEYS, SECONDS, Place, output
+from tests.faults.logs import Log
 from tests.stores.mongod import Mongod, running
 
 DRIVER = (sys.executable, "-m", "tests.faults.mongo_driver")
@@ -137,7 +138,7 @@ class Engine:
         self._driver = driver
         self._simulator = simulator
         self._place = Place(folder, simulator)
-        self._log = folder / "log"
+        self._log = Log(folder / "log")
         self._since = simulator.counts().requests
         self._models: list[str] = []
         self.database: Database[dict[str, Any]] = server.admin[f"test-{folder.name}"]
@@ -155,7 +156,7 @@ class Engine:
             file.write('[spool]\nfolder = "spool"\n')
 
     def start(self) -> None:
-        self._process = self._driver.tell(str(self._log))
+        self._process = self._driver.tell(str(self._log.path))
         self._runs = True
 
     def end(self, *signals: signal.Signals) -> int:
@@ -175,9 +176,8 @@ class Engine:
             self.end()
 
     def lines(self) -> list[dict[str, Any]]:
-        """Return the log's lines so far; the last one may not be whole yet."""
-        text = self._log.read_text() if self._log.exists() else ""
-        return [json.loads(line) for line in text.split("\n")[:-1]]
+        """Return the log's lines so far."""
+        return self._log.lines()
 
     def messages(self) -> list[str]:
         return [line["message"] for line in self.lines() if "message" in line]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Any, Final
 
 from llmbench.messages import (
@@ -55,16 +56,19 @@ HOSTILE: Final = (
 LONG: Final = "ten kB " * 1462
 
 
+@cache
 def empty() -> State:
     """Return the state of a viewer that has just begun."""
     return begin(ADDRESS, NOW)
 
 
+@cache
 def healthy() -> State:
     """Return a state in which all is well: twelve lanes, 30 runs each, six streams in flight."""
     return after(begin(ADDRESS, BEGAN), [*attached(), *settled(), *streams()])
 
 
+@cache
 def one_lane_down() -> State:
     """Return a state with groq down since 12:03, together four times as slow as usual since 12:05."""
     down = LaneState(
@@ -81,6 +85,7 @@ def one_lane_down() -> State:
     return after(healthy(), [*refused, down, *slow, figures])
 
 
+@cache
 def disconnected() -> State:
     """Return a state whose engine is gone since 40 seconds."""
     gone = at(-40 / 60)
@@ -88,6 +93,7 @@ def disconnected() -> State:
     return after(after(begin(ADDRESS, BEGAN), [*attached(), *settled(), *streams()], gone), [lost])
 
 
+@cache
 def hostile() -> State:
     """Return a state with whatever foreign text may hold, in every place that has any."""
     engine = engine_figures(lanes=(*LANES, HOSTILE_LANE), hold=HOSTILE, store=HOSTILE, runner_id=HOSTILE)
