@@ -21,7 +21,7 @@ THEMES: Final = (
         background="#14171a",
         surface="#1b1f24",
         panel="#252b32",
-        variables={"tone-muted": "#9aa4ae"},
+        variables={"tone-muted": "#a5afb9"},
     ),
     Theme(
         name="light",
@@ -36,7 +36,7 @@ THEMES: Final = (
         surface="#f1f1ec",
         panel="#e2e3dd",
         dark=False,
-        variables={"tone-muted": "#59626a"},
+        variables={"tone-muted": "#4f585f"},
     ),
     Theme(
         name="ansi",

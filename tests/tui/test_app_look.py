@@ -16,7 +16,6 @@ from llmbench.tui.table import Cell, Column, Row, Table
 from llmbench.tui.text import safe, width
 from llmbench.tui.widgets.drawing import tone_style
 from llmbench.tui.widgets.grid import Grid
-from llmbench.tui.widgets.lines import Lines
 from tests.tui import states
 from tests.tui.dashboards import Driven, Size, driven
 
@@ -43,12 +42,15 @@ def _luminance(colour: Color) -> float:
 async def test_every_tone_can_be_read_and_told_apart(settings: TuiTable) -> None:
     """Text has a contrast of 4.5 on what it stands on, as WCAG asks; what alarms looks like nothing else."""
     async with driven(settings=settings) as dashboard:
-        lines = dashboard.pane.query_one("#banner", Lines)
-        tones = {tone: tone_style(lines, tone).color for tone in ("good", "warn", "bad", "accent", "muted")}
-        ground = Color.parse(dashboard.app.get_css_variables()["surface"])
+        grid = dashboard.pane.grid
+        tones = {tone: tone_style(grid, tone).color for tone in ("good", "warn", "bad", "accent", "muted")}
+        grounds = [grid.rich_style, *map(grid.get_component_rich_style, ("grid--cursor", "grid--heading"))]
+        grounds.append(dashboard.pane.query_one("#banner").rich_style)
         for tone, colour in tones.items():
-            assert colour is not None
-            assert contrast(Color.from_rich_color(colour), ground) >= 4.5, tone
+            for ground in grounds:
+                assert colour is not None
+                assert ground.bgcolor is not None
+                assert contrast(Color.from_rich_color(colour), Color.from_rich_color(ground.bgcolor)) >= 4.5, tone
         assert len(set(tones.values())) == len(tones)
 
 
