@@ -11,13 +11,15 @@ from textual.color import Color
 from textual.strip import Strip
 
 from llmbench.config.tables import TuiTable
+from llmbench.tui.bindings import PANES, commands_of
 from llmbench.tui.screens.help import Help
 from llmbench.tui.table import Cell, Column, Row, Table
 from llmbench.tui.text import safe, width
 from llmbench.tui.widgets.drawing import tone_style
 from llmbench.tui.widgets.grid import Grid
-from tests.tui import states
+from tests.tui import canned, states
 from tests.tui.dashboards import Driven, Size, driven
+from tests.tui.stores import shown
 
 
 @pytest.fixture
@@ -98,6 +100,27 @@ async def test_a_terminal_that_is_too_small(size: Size) -> None:
         await dashboard.settled()
         assert dashboard.shows("[1 Overview]")
         assert dashboard.shows("▲ slow")
+
+
+async def test_a_plot_fills_its_panel() -> None:
+    """Lines over the table that make the panel lower leave the plot its axis."""
+    async with shown(canned.PASTS["healthy"](), "trends", state=states.healthy()) as dashboard:
+        dashboard.pane.text_filter = "a"
+        dashboard.pane.touch()
+        await dashboard.settled()
+
+        assert [line for line in dashboard.text()[-6:] if line.endswith("12:07")]
+
+
+@pytest.mark.parametrize("number", range(1, 8))
+async def test_the_foot_of_a_narrow_screen(number: int) -> None:
+    """Each key that there is room for has its whole word, help and quitting always."""
+    async with driven(size=(60, 15), keys=[str(number)]) as dashboard:
+        foot = dashboard.text()[-1]
+        words = {command.label for command in commands_of(PANES[number - 1])}
+
+        assert foot.endswith("  ? Help  q Quit")
+        assert {hint.split(" ", 1)[1] for hint in foot.split("  ")} <= words
 
 
 @pytest.mark.parametrize("size", [(60, 15), (80, 24), (200, 50)])
@@ -192,6 +215,18 @@ async def test_the_mouse() -> None:
         await dashboard.pilot.click("#keys", offset=(dashboard.text()[-1].index("Freeze"), 0))
         await dashboard.settled()
         assert dashboard.shows("this view is as of")
+
+
+@pytest.mark.parametrize(("keeps_end", "shown"), [(False, "a long i…"), (True, "…ng id-17")])
+async def test_a_column_says_which_end_of_a_text_it_keeps(keeps_end: bool, shown: str) -> None:
+    column = Column(name="id", width=9, keeps_end=keeps_end)
+    table = Table(columns=(column,), rows=(Row("1", (Cell("a long id-17"),)),), empty="")
+    async with driven() as dashboard:
+        dashboard.pane.table = lambda state, now: table  # type: ignore[method-assign]
+        dashboard.pane.touch()
+        await dashboard.settled()
+
+        assert dashboard.shows(shown)
 
 
 async def test_a_grid_keeps_its_scroll_when_rows_change() -> None:
