@@ -6,13 +6,14 @@ from datetime import timedelta, timezone
 
 import pytest
 
+from llmbench.messages import LaneState
 from llmbench.tui.bindings import PANES
 from llmbench.tui.table import Cell
 from llmbench.tui.text import width
 from llmbench.tui.views import frame
 from llmbench.tui.views.banner import banner
 from tests.tui import states
-from tests.tui.states import NOW
+from tests.tui.states import NOW, after, at
 
 
 def line(cells: tuple[Cell, ...]) -> str:
@@ -59,6 +60,15 @@ def test_what_is_wrong_and_what_to_do_is_read_whole_on_an_ordinary_terminal() ->
         "  (last 5 runs; usual of 412 runs)",
     ]
     assert [cell.tone for cell in found] == ["bad", "bad", "warn", "warn"]
+
+
+def test_what_to_do_matters_more_than_when_it_is_looked_at_again() -> None:
+    advice = "check the key in the variable that providers.groq.api_key_env names, and what it may do"
+    blocked = LaneState(lane="groq", status="blocked", at=at(-3), reason=f"auth: no; {advice}", until=at(12))
+    troubles = banner(after(states.healthy(), [blocked]), NOW)
+
+    assert " ".join(cell.text.strip() for cell in frame.laid_out(troubles, 80, 24)).endswith(advice)
+    assert " ".join(cell.text.strip() for cell in frame.laid_out(troubles, 120, 36)).endswith("again in 12 min")
 
 
 @pytest.mark.parametrize("columns", [60, 80, 120])

@@ -23,7 +23,7 @@ Trouble = tuple[str, Verdict]
 
 
 def banner(state: State, now: datetime) -> tuple[Cell, ...]:
-    """Return a line for each trouble, the worst first; none if all is well."""
+    """Return a line for each trouble, the worst first; none if all is well. ``full`` is what matters most of it."""
     link = verdicts.link(state, now)
     return (
         *([_lost(state, link, now)] if link.is_trouble else []),

@@ -17,7 +17,7 @@ LEAST_HEIGHT: Final = 15
 
 _SHORT: Final = 20
 _TALL: Final = 30
-_MOST_LINES: Final = 3
+_MOST_LINES: Final = 2
 """Lines that one trouble gets at most."""
 
 _INDENT: Final = "  "
@@ -57,14 +57,17 @@ def _tab(name: str, text: str, pane: str, gap: str) -> Cell:
 def laid_out(banner: tuple[Cell, ...], columns: int, rows: int) -> tuple[Cell, ...]:
     """Return of a banner the lines that there is room for on such a screen.
 
-    Each trouble has one, what is left over goes to the longest of the worst; how many are left out is said.
+    Each trouble has one, the worst have a second one as long as there are some left; how many are left out is said.
+    What is too long is told as in ``full``, which leaves out when it is looked at again.
     """
     most = 3 if rows < _SHORT else 4 if rows < _TALL else 8
     shown = _shortened(banner, most)
     spare = most - len(shown)
     found: list[Cell] = []
     for trouble in shown:
-        lines = hanging(trouble.text, columns, min(1 + spare, _MOST_LINES))
+        most_here = min(1 + spare, _MOST_LINES)
+        whole = len(_hung(trouble.text, columns)) <= most_here
+        lines = hanging(trouble.text if whole else trouble.full or trouble.text, columns, most_here)
         spare -= len(lines) - 1
         found += (Cell(line, trouble.tone) for line in lines)
     return tuple(found)
