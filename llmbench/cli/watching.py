@@ -31,7 +31,10 @@ from llmbench.tui.state import State
 _QUESTION: Final = "stop the engine that this window started?"
 _LOOK_SECONDS = 0.1
 
-_now = SystemClock().now
+
+def _now() -> datetime:
+    """Return the time in the zone of this machine, which all times are shown in."""
+    return SystemClock().now().astimezone()
 
 
 class Window(msgspec.Struct, frozen=True, kw_only=True):

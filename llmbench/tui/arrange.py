@@ -18,6 +18,7 @@ class Fitted(NamedTuple):
     place: int
     width: int
     right: bool
+    keeps_end: bool = False
 
 
 class Order(NamedTuple):
@@ -46,7 +47,7 @@ def _widths(columns: Sequence[Column], kept: Sequence[int], width: int) -> list[
     for index in kept:
         wanted = min(columns[index].width or max(rest, 1), left)
         if wanted > 0:
-            found.append(Fitted(index, wanted, columns[index].right))
+            found.append(Fitted(index, wanted, columns[index].right, columns[index].keeps_end))
         left -= wanted + GAP
     return found
 

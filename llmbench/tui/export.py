@@ -27,7 +27,7 @@ def csv_of(table: Table) -> str:
     """Return a table as CSV (RFC 4180), texts in full; what a spreadsheet would take for a formula begins with «'»."""
     text = io.StringIO()
     writer = csv.writer(text)
-    writer.writerow(_harmless(column.name) for column in table.columns)
+    writer.writerow(_harmless(column.title or column.name) for column in table.columns)
     for row in table.rows:
         writer.writerow(_harmless(cell.text if cell.full is None else cell.full) for cell in row.cells)
     return text.getvalue()

@@ -117,6 +117,7 @@ def finished(event: RunFinished) -> Finished:
             outcome="failed",
             error_kind=safe(outcome.error_kind, _WORD),
             message=safe(outcome.message, _REASON),
+            advice=safe(outcome.advice, _REASON),
         )
     return Finished(
         outcome_id=outcome.id,

@@ -136,6 +136,11 @@ def short_time(at: datetime | None, now: datetime) -> str:
     return local.strftime("%H:%M" if local.date() == now.date() else "%m-%d")
 
 
+def zone(now: datetime) -> str:
+    """Return the name of the zone in which times of day are told."""
+    return now.tzname() or "local time"
+
+
 def clock_time(at: datetime | None, now: datetime) -> str:
     """Return hours, minutes and seconds."""
     return UNKNOWN if at is None else at.astimezone(now.tzinfo).strftime("%H:%M:%S")

@@ -62,6 +62,7 @@ class Finished(msgspec.Struct, frozen=True, kw_only=True):
     client_lag: float | None = None
     error_kind: str | None = None
     message: str | None = None
+    advice: str | None = None
 
 
 class Lane(msgspec.Struct, frozen=True, kw_only=True):

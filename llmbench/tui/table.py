@@ -26,7 +26,7 @@ class Column(msgspec.Struct, frozen=True, kw_only=True):
     """``width`` is in cells, 0 for the one that takes what is left.
 
     Of columns that don't fit, those with the highest ``drop`` go first; 0 stays always. Where a text is too long, its
-    end is left out, or with ``keeps_end`` its beginning.
+    end is left out, or with ``keeps_end`` its beginning. ``title`` is the name in full, where ``name`` is short.
     """
 
     name: str
@@ -34,6 +34,7 @@ class Column(msgspec.Struct, frozen=True, kw_only=True):
     right: bool = False
     keeps_end: bool = False
     drop: int = 0
+    title: str | None = None
 
 
 class Row(msgspec.Struct, frozen=True):

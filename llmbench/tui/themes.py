@@ -21,6 +21,7 @@ THEMES: Final = (
         background="#14171a",
         surface="#1b1f24",
         panel="#252b32",
+        variables={"tone-muted": "#a5afb9"},
     ),
     Theme(
         name="light",
@@ -35,6 +36,7 @@ THEMES: Final = (
         surface="#f1f1ec",
         panel="#e2e3dd",
         dark=False,
+        variables={"tone-muted": "#4f585f"},
     ),
     Theme(
         name="ansi",
@@ -50,6 +52,6 @@ THEMES: Final = (
         surface=_ANSI.surface,
         panel=_ANSI.panel,
         boost=_ANSI.boost,
-        variables=_ANSI.variables,
+        variables=_ANSI.variables | {"tone-muted": "ansi_default"},
     ),
 )

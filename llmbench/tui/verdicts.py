@@ -12,6 +12,7 @@ from llmbench.tui.numbers import age, times
 from llmbench.tui.pace import is_slow, pace
 from llmbench.tui.state import Finished, Lane, State
 from llmbench.tui.table import Tone
+from llmbench.tui.text import cut
 
 STALE: Final = timedelta(seconds=20)
 """An engine says something every 15 seconds at the latest."""
@@ -19,6 +20,8 @@ STALE: Final = timedelta(seconds=20)
 _ROW_OF_FAILURES: Final = 2
 _WINDOW: Final = 20
 _FAILURES_IN_WINDOW: Final = 3
+_MESSAGE_CELLS: Final = 200
+"""As much of a provider's words as the engine has in its reasons, so that advice is not lost behind them."""
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,7 +90,8 @@ def _failing(lane: Lane) -> Verdict | None:
 
 
 def _lately(run: Finished) -> str:
-    return f"lately {run.error_kind}: {run.message}"
+    said = f"lately {run.error_kind}: {cut(run.message or '', _MESSAGE_CELLS)}"
+    return f"{said}; {run.advice}" if run.advice else said
 
 
 def _slow(state: State, lane: Lane) -> Verdict | None:

@@ -62,11 +62,11 @@ async def fill(store: Store) -> None:
     await store.put(envelopes(*runs()))
 
 
-async def quarantine(spool: Spool, n: int = 1) -> str:
+async def quarantine(spool: Spool, n: int = 1, error: str = "the field 'misc' is too large") -> str:
     """Put an outcome into quarantine and return its id."""
     outcome = sample(id=f"{n:024x}")
     await record(spool, envelope(outcome))
-    await spool.quarantine(outcome.id, "rejected", "the field 'misc' is too large")
+    await spool.quarantine(outcome.id, "rejected", error)
     return outcome.id
 
 

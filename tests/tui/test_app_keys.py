@@ -13,14 +13,16 @@ from textual.widgets import Input
 from llmbench.actors.engine_requests import DisableModel, EngineAnswer, Pause, Resume, RunNow
 from llmbench.tui.app import STOP_ENGINE
 from llmbench.tui.arrange import Order
-from llmbench.tui.bindings import BY_ID, COMMANDS, PANES
+from llmbench.tui.bindings import BY_ID, COMMANDS, PANES, commands_of
 from llmbench.tui.feed import FeedError
 from llmbench.tui.screens.dialogs import Confirm, Prompt
 from llmbench.tui.screens.help import Help
 from llmbench.tui.screens.registry import SCREENS
 from llmbench.tui.state import State
 from tests.tui import states
+from tests.tui.canned import PASTS
 from tests.tui.dashboards import Driven, SilentFeed, driven
+from tests.tui.stores import press, shown
 
 Story = Callable[[Driven], Awaitable[None]]
 OF_STORE = {"measure", "window", "retry", "reload", "enable"}
@@ -125,10 +127,10 @@ async def _copy(dashboard: Driven) -> None:
 async def _open(dashboard: Driven) -> None:
     await dashboard.press("down", "enter")
     assert dashboard.row("What bedrock did lately") == 1
-    assert not dashboard.shows("× usual")
+    assert not dashboard.shows("TTFT ×")
 
     await dashboard.press("down", "escape")
-    assert dashboard.shows("× usual")
+    assert dashboard.shows("TTFT ×")
     assert dashboard.app.focused is dashboard.pane.grid
 
 
@@ -316,6 +318,38 @@ async def test_a_command_that_can_not_be_carried_out_says_why(state: Callable[[]
 
         await dashboard.press("question_mark", "pagedown")
         assert dashboard.shows("Not now: ")
+
+
+@pytest.mark.parametrize("pane", PANES)
+async def test_what_the_foot_of_a_screen_offers_does_something(pane: str) -> None:
+    """Each key changes what is shown, asks the engine, or says why it does not: it is grey, and tells."""
+    async with shown(PASTS["one_lane_down"](), pane, state=states.one_lane_down()) as dashboard:
+        for command in [one for one in commands_of(pane) if one.footer and one.id != "quit"]:
+            assert f"{dashboard.app.written_key(command)} {command.label}" in dashboard.text()[-1]
+            before, asked = dashboard.text(), len(dashboard.feed.asked)
+            await press(dashboard, dashboard.app.keys_of(command)[0])
+            assert dashboard.text() != before or len(dashboard.feed.asked) > asked, command.id
+
+            dashboard.app.clear_notifications()
+            await press(dashboard, "escape")
+
+
+async def test_what_is_open_offers_the_way_back() -> None:
+    async with shown(PASTS["one_lane_down"](), "errors") as dashboard:
+        await press(dashboard, "enter")
+        assert dashboard.text()[-1].startswith("esc Back")
+
+        await press(dashboard, "escape")
+        assert dashboard.text()[-1].startswith("⏎ Open")
+
+
+@pytest.mark.parametrize("pane", PANES)
+async def test_there_is_nothing_to_open_where_there_is_no_row(pane: str) -> None:
+    async with shown(PASTS["empty"](), pane, state=states.empty()) as dashboard:
+        await press(dashboard, "enter")
+
+        assert dashboard.notices() == ["Open: no row is chosen"]
+        assert not dashboard.pane.is_open
 
 
 @pytest.mark.parametrize(

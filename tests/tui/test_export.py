@@ -31,6 +31,12 @@ def test_texts_are_whole() -> None:
     assert read(text) == [["Model", "What it said"], ["groq/llama", 'said "no", then\nnothing']]
 
 
+def test_a_short_name_of_a_column_is_whole() -> None:
+    short = Table(columns=(Column(name="TTFT ×", title="TTFT × usual", width=7),), rows=(), empty="")
+
+    assert read(csv_of(short)) == [["TTFT × usual"]]
+
+
 @pytest.mark.parametrize("formula", ['=HYPERLINK("http://evil")', "+1", "-2+3", "@SUM(A1)", "\t=1", "\r=1"])
 def test_no_cell_is_a_formula(formula: str) -> None:
     """What a spreadsheet would carry out is text there."""

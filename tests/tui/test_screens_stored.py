@@ -268,7 +268,19 @@ class TestStorage:
         async with opened_spool(tmp_path / "spool") as spool, shown(spool_asked(spool), "storage") as dashboard:
             assert dashboard.shows("the quarantine is empty")
             await press(dashboard, "r")
-            assert dashboard.notices()[-1] == "no outcome is chosen"
+            assert dashboard.notices()[-1] == "Retry: no outcome is chosen"
+
+    async def test_enter_shows_all_of_one(self, tmp_path: Path) -> None:
+        """What the store said, however long, and what to do."""
+        async with opened_spool(tmp_path / "spool") as spool:
+            await quarantine(spool, error="the field 'misc' is too large " * 9)
+            async with shown(spool_asked(spool), "storage") as dashboard:
+                await press(dashboard, "enter")
+                assert dashboard.shows("Mend what the store refused, then retry: it is sent again.")
+                assert "".join(dashboard.text()).count("'misc'") == 9
+
+                await press(dashboard, "escape")
+                assert not dashboard.shows("What to do")
 
     async def test_how_the_store_is(self) -> None:
         """The engine's word is shown without any store at hand."""

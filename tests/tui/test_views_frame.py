@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from datetime import timedelta, timezone
+
 import pytest
 
+from llmbench.messages import LaneState
 from llmbench.tui.bindings import PANES
 from llmbench.tui.table import Cell
 from llmbench.tui.text import width
 from llmbench.tui.views import frame
+from llmbench.tui.views.banner import banner
 from tests.tui import states
-from tests.tui.states import NOW
+from tests.tui.states import NOW, after, at
 
 
 def line(cells: tuple[Cell, ...]) -> str:
@@ -34,15 +38,56 @@ def test_all_screens_are_named_on_an_ordinary_terminal() -> None:
     assert all(pane.capitalize() in text for pane in PANES)
 
 
-@pytest.mark.parametrize(("rows", "shown"), [(15, 2), (24, 4), (50, 8)])
+@pytest.mark.parametrize(("rows", "shown"), [(15, 3), (24, 4), (50, 8)])
 def test_a_long_banner_leaves_room_and_says_so(rows: int, shown: int) -> None:
     troubles = tuple(Cell(f"✖ lane {n}", "bad") for n in range(30))
 
-    found = frame.shortened(troubles, rows)
+    found = frame.laid_out(troubles, 80, rows)
 
     assert found[:-1] == troubles[: shown - 1]
     assert found[-1].text == f"… and {30 - shown + 1} more"
-    assert frame.shortened(troubles[:shown], rows) == troubles[:shown]
+    assert frame.laid_out(troubles[:shown], 80, rows) == troubles[:shown]
+
+
+def test_what_is_wrong_and_what_to_do_is_read_whole_on_an_ordinary_terminal() -> None:
+    """A line for each trouble, then a second one for the worst as long as there are some left."""
+    found = frame.laid_out(banner(states.one_lane_down(), NOW), 80, 24)
+
+    assert [cell.text for cell in found] == [
+        "✖ groq down since 12:03 (4 min): auth: key refused (401): Invalid API Key; check",
+        "  the variable GROQ_API_KEY; looked at again in 10 min",
+        "▲ together slow since 12:05 (2 min): TTFT 3.9 × its usual, speed 0.5 × its usual",
+        "  (last 5 runs; usual of 412 runs)",
+    ]
+    assert [cell.tone for cell in found] == ["bad", "bad", "warn", "warn"]
+
+
+def test_what_to_do_matters_more_than_when_it_is_looked_at_again() -> None:
+    advice = "check the key in the variable that providers.groq.api_key_env names, and what it may do"
+    blocked = LaneState(lane="groq", status="blocked", at=at(-3), reason=f"auth: no; {advice}", until=at(12))
+    troubles = banner(after(states.healthy(), [blocked]), NOW)
+
+    assert " ".join(cell.text.strip() for cell in frame.laid_out(troubles, 80, 24)).endswith(advice)
+    assert " ".join(cell.text.strip() for cell in frame.laid_out(troubles, 120, 36)).endswith("again in 12 min")
+
+
+@pytest.mark.parametrize("columns", [60, 80, 120])
+@pytest.mark.parametrize("most", [2, 3])
+def test_of_a_trouble_that_is_too_long_both_ends_are_kept(columns: int, most: int) -> None:
+    """Who it is about is at the beginning, what to do at the end."""
+    lines = frame.hanging("✖ groq down: " + "blah " * 100 + "check the key", columns, most)
+
+    assert len(lines) == most
+    assert (lines[0].startswith("✖ groq down: "), lines[-1].endswith("check the key")) == (True, True)
+    assert all(width(line) <= columns for line in lines)
+
+
+def test_the_zone_of_all_times_is_named_where_there_is_room() -> None:
+    there = NOW.astimezone(timezone(timedelta(hours=2), "EET"))
+
+    assert line(frame.title(states.healthy(), there, "overview", 120)).endswith("● live 14:07:30 EET")
+    assert line(frame.title(states.healthy(), there, "overview", 80)).endswith("● live 14:07 EET")
+    assert line(frame.title(states.healthy(), there, "overview", 60)).endswith("● live 14:07:30 EET")
 
 
 def test_a_small_terminal_is_told_its_size_and_the_worst() -> None:

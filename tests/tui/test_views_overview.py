@@ -14,7 +14,7 @@ from llmbench.tui.text import width
 from llmbench.tui.views.attempts import attempts
 from llmbench.tui.views.banner import banner
 from llmbench.tui.views.engine import engine
-from llmbench.tui.views.overview import overview
+from llmbench.tui.views.overview import about, overview
 from tests.tui import states
 from tests.tui.states import HOSTILE_LANE, NOW, after, at, engine_figures, finished, lane_figures
 
@@ -22,9 +22,11 @@ ALL = [states.empty, states.healthy, states.one_lane_down, states.disconnected, 
 
 
 def row(table: Table, key: str) -> dict[str, Cell]:
-    """Return a row's cells by their columns; of two columns with one name, the first has it."""
+    """Return a row's cells by their columns, each of which has a name of its own."""
     (found,) = [row for row in table.rows if row.key == key]
-    return dict(reversed([(column.name, cell) for column, cell in zip(table.columns, found.cells, strict=True)]))
+    cells = {column.name: cell for column, cell in zip(table.columns, found.cells, strict=True)}
+    assert len(cells) == len(table.columns)
+    return cells
 
 
 def states_of(state: State) -> dict[str, str]:
@@ -109,7 +111,7 @@ class TestRows:
         together = row(overview(states.one_lane_down(), NOW), "together")
 
         assert (together["state"].text, together["since"].text) == ("▲ slow", "12:05")
-        assert (together["TTFT ms"].tone, together["× usual"].text) == ("warn", "3.9")
+        assert (together["TTFT ms"].tone, together["TTFT ×"].text) == ("warn", "3.9")
         assert "TTFT 3.9 × its usual" in together["why"].text
         assert "usual of 412 runs" in together["why"].text
 
@@ -117,7 +119,7 @@ class TestRows:
         state = after(states.empty(), [LaneState(lane="groq", status="ok", at=NOW)])
         groq = row(overview(state, NOW), "groq")
 
-        unknown = ["in flight", "due", "TTFT ms", "× usual", "tok/s", "pace/min", "breaker"]
+        unknown = ["in flight", "due", "TTFT ms", "TTFT ×", "tok/s", "tok/s ×", "pace/min", "breaker"]
         assert [groq[name].text for name in unknown] == ["—"] * len(unknown)
         assert [groq[name].text for name in ("ok", "failed")] == ["0", "0"]
 
@@ -204,7 +206,7 @@ class TestEngine:
             "store": "● ok",
             "spool": "● ok",
             "engine": "● runs",
-            "stamps": "● kernel",
+            "stamps": "● 100 % fine",
             "events": "● live",
         }
         assert row(table, "spool")["what it says"].text == "0 outcomes wait; 3.24 MiB of 1.00 GiB"
@@ -232,8 +234,26 @@ class TestEngine:
 
         assert stamps["state"].text == "▲ user, late"
         assert stamps["what it says"].text == (
-            "loop away for 250 ms at worst; of the last 200 runs, 75 % stamped by the kernel, 25 % coarse"
+            "50 of 200 runs coarse: gaps may be over 1 ms off, and count in no ranking;"
+            " 75 % by the kernel's clock; loop away for 250 ms at worst"
         )
+
+    @pytest.mark.parametrize(("coarse", "told"), [(0, "● 100 % fine"), (1, "● 99 % fine"), (98, "▲ 51 % fine")])
+    def test_coarse_stamps_are_told_beside_the_clock(self, coarse: int, told: str) -> None:
+        """A kernel's clock alone makes no gap fine; one coarse run of two hundred is not none."""
+        coarse_ones = [
+            finished(states.success("groq", -1, id=f"{n}", resolution="coarse", clock="kernel")) for n in range(coarse)
+        ]
+        fine = [finished(states.success("groq", -1, id=f"fine {n}")) for n in range(200 - coarse)]
+        stamps = row(engine(after(states.healthy(), [*fine, *coarse_ones]), NOW), "stamps")
+
+        assert stamps["state"].text == told
+        assert stamps["what it says"].text.startswith(f"{coarse} of 200 runs coarse")
+
+    def test_without_a_run_nothing_is_said_of_stamps(self) -> None:
+        begun = after(states.empty(), states.attached())
+
+        assert row(engine(begun, NOW), "stamps")["state"].text == "— no runs yet"
 
     def test_a_store_that_fails_says_since_when_and_what_waits(self) -> None:
         failing = StoreState(status="failing", at=at(-4), waiting=31, reason="connection refused")
@@ -254,6 +274,28 @@ class TestEngine:
         live = LinkChange(status="live", at=NOW)
 
         assert "read-only" in row(engine(after(states.healthy(), [live]), NOW), "events")["what it says"].text
+
+
+class TestAbout:
+    def test_a_trouble_is_told_in_full(self) -> None:
+        advice = "check the key " + "that is told of at length " * 20
+        down = LaneState(lane="groq", status="down", at=at(-4.5), reason=f"auth: no; {advice}", until=at(10))
+        trouble, heading = about(after(states.healthy(), [down]), "groq", NOW)
+
+        assert trouble.text == f"groq ✖ down since 12:03: auth: no; {advice}; looked at again in 10 min"
+        assert (trouble.tone, heading.text) == ("bad", "What groq did lately")
+
+    def test_runs_that_fail_tell_what_to_do(self) -> None:
+        """However long the provider's words are."""
+        refused = [finished(states.refusal("groq", -3 + n, message="no " * 300)) for n in range(2)]
+        (trouble, _heading) = about(after(states.healthy(), refused), "groq", NOW)
+
+        assert trouble.text.startswith("groq ▲ failing since 12:04: 2 runs in a row failed, lately auth: no no")
+        assert trouble.text.endswith("; Check the variable GROQ_API_KEY")
+
+    def test_who_is_well_has_a_heading_alone(self) -> None:
+        assert [cell.text for cell in about(states.healthy(), "groq", NOW)] == ["What groq did lately"]
+        assert [cell.text for cell in about(states.healthy(), None, NOW)] == ["no provider is chosen"]
 
 
 class TestAttempts:

@@ -12,7 +12,7 @@ from llmbench.tui.answers import Asked, SpoolAnswer
 from llmbench.tui.items import LinkChange
 from llmbench.tui.reduce import reduce
 from llmbench.tui.state import State
-from llmbench.tui.views.storage import facts, quarantine, row_of
+from llmbench.tui.views.storage import detail, facts, quarantine, row_of
 from tests.tui import states
 from tests.tui.answers import quarantined, spool
 from tests.tui.states import HOSTILE, NOW, at, empty, engine_figures
@@ -157,3 +157,21 @@ def test_foreign_text_is_made_safe() -> None:
     cells = [cell for one in quarantine(state, asked, NOW).rows for cell in one.cells]
     cells += [cell for _name, cell in facts(state, asked, NOW)]
     assert all(cell.text.isprintable() for cell in cells)
+
+
+@pytest.mark.parametrize(
+    ("changes", "todo"),
+    [
+        ({}, "Mend what the store refused"),
+        ({"reason": "undecodable"}, "retry after an upgrade"),
+        ({"conflicting": True, "reason": "conflict"}, "never sent"),
+        ({"reason": None, "model": None, "error": None}, "Mend what the store refused"),
+    ],
+)
+def test_all_of_one_outcome(changes: dict[str, Any], todo: str) -> None:
+    """What to do about it goes by its reason; what is not known is a dash."""
+    lines = [cell.text for cell in detail(quarantined(**changes), NOW)]
+
+    assert [line for line in lines if todo in line]
+    assert "recorded 11:47 (20 min ago), 1 try" in lines
+    assert lines[-1] == changes.get("error", "the field 'misc' is too large") or lines[-1] == "—"

@@ -20,7 +20,7 @@ from llmbench.tui.views import frame
 from llmbench.tui.views.banner import banner
 from llmbench.tui.widgets.grid import Grid
 from llmbench.tui.widgets.keybar import Hint, KeyBar
-from llmbench.tui.widgets.lines import Lines
+from llmbench.tui.widgets.lines import Lines, Panel
 
 _LONGEST_FILTER = 100
 _WIDTHS: list[tuple[int, str]] = [(0, "-narrow"), (100, "-normal"), (160, "-wide")]
@@ -105,7 +105,7 @@ class Pane(Asking):
         troubles = banner(state, now)
         columns, rows = self.size
         self._lines("#title", [frame.title(state, now, self.key, columns)])
-        self._lines("#banner", [(cell,) for cell in frame.shortened(troubles, rows)])
+        self._lines("#banner", [(cell,) for cell in frame.laid_out(troubles, columns, rows)])
         self._lines("#small", [(cell,) for cell in frame.too_small(columns, rows, troubles)])
         self._show_body(*(still or (state, now)), held=still is not None)
         self.query_one(KeyBar).hint(list(self._hints()))
@@ -135,6 +135,7 @@ class Pane(Asking):
     @on(events.DescendantFocus)
     @on(events.DescendantBlur)
     @on(Grid.Chosen)
+    @on(Panel.Resized)
     def _changed(self) -> None:
         self.touch()
 
@@ -148,7 +149,17 @@ class Pane(Asking):
         """Yield this screen's commands, each with the reason for which it can't be carried out now, if there is one."""
         state = self.dashboard.state
         subject = self.subject(state)
-        return ((command, refusal(command, state, subject)) for command in commands_of(self.key))
+        return ((command, refusal(command, state, subject) or self.unfit(command)) for command in commands_of(self.key))
+
+    def unfit(self, command: Command) -> str | None:
+        """Return why a command does nothing here as things are, None if it does: a sentence."""
+        nothing = command.id == "open" and not self.is_open and self.grid.chosen is None
+        return "no row is chosen" if nothing else None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it shows more about one row, so that there is a way back."""
+        return self.has_class("-detail")
 
     def _hints(self) -> Iterator[Hint]:
         """Yield what is told at the foot of the screen."""
@@ -156,7 +167,9 @@ class Pane(Asking):
             yield from (Hint("open", "⏎", "Keep"), Hint("back", "esc", "Clear"))
             return
         for command, why in self.commands():
-            if command.footer:
+            if command.id == "open" and self.is_open:
+                yield Hint("back", self.dashboard.written_key(BY_ID["back"]), BY_ID["back"].label)
+            elif command.footer:
                 yield Hint(command.id, self.dashboard.written_key(command), command.label, why is not None)
 
     @on(KeyBar.Pressed)
@@ -173,10 +186,9 @@ class Pane(Asking):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         command = BY_ID.get(action)
-        if command is None or not command.engine or not self.is_mounted:
+        if command is None or not self.is_mounted:
             return True
-        state = self.dashboard.state
-        return None if refusal(command, state, self.subject(state)) else True
+        return None if any(why for one, why in self.commands() if one is command) else True
 
     async def on_key(self, event: events.Key) -> None:
         """Say why a key does nothing."""

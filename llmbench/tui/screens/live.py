@@ -12,7 +12,7 @@ from llmbench.tui.state import State
 from llmbench.tui.table import Cell, Table
 from llmbench.tui.views.live import live, stream
 from llmbench.tui.widgets.grid import Grid
-from llmbench.tui.widgets.lines import Lines
+from llmbench.tui.widgets.lines import Panel
 
 _NONE = (Cell("no stream is chosen", "muted"),)
 
@@ -24,13 +24,13 @@ class Live(Pane):
 
     def body(self) -> ComposeResult:
         yield Grid(id="main")
-        yield Lines(id="detail")
+        yield Panel(id="detail")
 
     def table(self, state: State, now: datetime) -> Table:
         return live(state, now, self.text_filter)
 
     def paint(self, state: State, now: datetime) -> None:
-        panel = self.query_one("#detail", Lines)
+        panel = self.query_one("#detail", Panel)
         columns, rows = panel.content_size
         chosen = self.grid.chosen
         shown = _NONE if chosen is None else stream(state, chosen, now, columns, rows)

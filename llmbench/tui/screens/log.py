@@ -14,7 +14,7 @@ from llmbench.tui.table import Cell, Table
 from llmbench.tui.text import wrap
 from llmbench.tui.views.log import Level, log
 from llmbench.tui.widgets.grid import Grid
-from llmbench.tui.widgets.lines import Lines
+from llmbench.tui.widgets.lines import Panel
 
 _LEVELS: Final[tuple[Level | None, ...]] = (None, "warning", "error")
 
@@ -30,7 +30,7 @@ class Log(Pane):
 
     def body(self) -> ComposeResult:
         yield Grid(id="main")
-        yield Lines(id="detail")
+        yield Panel(id="detail")
 
     def table(self, state: State, now: datetime) -> Table:
         return log(state, now, self.text_filter, self._level)
@@ -40,7 +40,7 @@ class Log(Pane):
             yield Cell(f"only {self._level}s and worse are shown; f shows others", "accent")
 
     def paint(self, state: State, now: datetime) -> None:
-        panel = self.query_one("#detail", Lines)
+        panel = self.query_one("#detail", Panel)
         row = self.grid.chosen_row
         whole = "  ".join(cell.full or cell.text for cell in row.cells) if row is not None else ""
         panel.show([(Cell(line),) for line in wrap(whole, panel.content_size.width)])

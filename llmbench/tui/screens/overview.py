@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 
 from textual.app import ComposeResult
 from textual.containers import Vertical
 
-from llmbench.tui.cells import NAME_LIMIT
 from llmbench.tui.commands import Subject
 from llmbench.tui.screens.base import Pane
 from llmbench.tui.state import State
 from llmbench.tui.table import Cell, Table
-from llmbench.tui.text import safe
+from llmbench.tui.views import frame
 from llmbench.tui.views.attempts import attempts
 from llmbench.tui.views.engine import engine
-from llmbench.tui.views.overview import overview
+from llmbench.tui.views.overview import about, overview
+from llmbench.tui.widgets.drawing import Line
 from llmbench.tui.widgets.grid import Grid
 from llmbench.tui.widgets.lines import Lines
+
+_FEW_ABOUT = 4
+_MOST_ABOUT = 20
+"""Lines of the chosen provider's trouble: beside the table, and in the panel alone."""
 
 
 class Overview(Pane):
     key = "overview"
     sentence = (
-        "A row for each provider, the worst first: how it is, since when, and its speed beside what is usual for it. "
+        "A row for each provider, the worst first: how it is, since when, and its speed. "
+        "TTFT × and tok/s × are how many times what is usual for it they are. "
         "Ok and failed count the runs that this view knows: up to 20 from before it began, and all since."
     )
     has_detail = True
@@ -42,8 +48,12 @@ class Overview(Pane):
         self.query_one("#engine", Grid).show(engine(state, now))
         chosen = self.grid.chosen
         self.query_one("#attempts", Grid).show(attempts(state, chosen or "", now))
-        about = "no provider is chosen" if chosen is None else f"What {safe(chosen, NAME_LIMIT)} did lately"
-        self.query_one("#about", Lines).show([(Cell(about, "accent"),)])
+        self.query_one("#about", Lines).show(list(self._about(about(state, chosen, now))))
+
+    def _about(self, told: Iterable[Cell]) -> Iterator[Line]:
+        """Yield the lines over the runs of the chosen provider; beside the table there is no room for long ones."""
+        most = _MOST_ABOUT if self.has_class("-detail") else _FEW_ABOUT
+        return ((Cell(line, cell.tone),) for cell in told for line in frame.hanging(cell.text, self.size.width, most))
 
     def subject(self, state: State) -> Subject | None:
         chosen = self.grid.chosen

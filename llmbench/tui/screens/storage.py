@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from textual.app import ComposeResult
+from textual.containers import VerticalScroll
 
 from llmbench.tui.answers import SpoolAnswer
+from llmbench.tui.bindings import Command
 from llmbench.tui.history import HistoryError
 from llmbench.tui.question import Question
 from llmbench.tui.screens.base import Pane
@@ -15,13 +17,18 @@ from llmbench.tui.screens.dialogs import Confirm
 from llmbench.tui.screens.stored import ask_if_due, ask_now, history_of
 from llmbench.tui.state import State
 from llmbench.tui.table import Cell, Table
-from llmbench.tui.text import safe
+from llmbench.tui.text import safe, wrap
+from llmbench.tui.views import frame
 from llmbench.tui.views.answered import standing
-from llmbench.tui.views.storage import facts, quarantine, row_of
+from llmbench.tui.views.storage import detail, facts, quarantine, row_of
+from llmbench.tui.widgets.drawing import Line
 from llmbench.tui.widgets.lines import Lines
 
 _LABEL = 12
 _LONGEST = 200
+_MOST_LINES = 3
+_BESIDES = 4
+"""Cells that a text leaves to a border, to padding and to a scrollbar."""
 
 
 class Storage(Pane):
@@ -30,7 +37,13 @@ class Storage(Pane):
     key = "storage"
     sentence = "Is everything stored that was measured, and what is not, and why?"
 
-    DEFAULT_CSS = "Storage #facts { height: auto; }"
+    has_detail = True
+    DEFAULT_CSS = """
+    Storage #facts { height: auto; }
+    Storage.-detail #facts { display: none; }
+    Storage #detail { display: none; }
+    Storage #outcome { height: auto; }
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -39,6 +52,8 @@ class Storage(Pane):
     def body(self) -> ComposeResult:
         yield Lines(id="facts")
         yield from super().body()
+        with VerticalScroll(id="detail"):
+            yield Lines(id="outcome")
 
     def frame(self, now: datetime) -> None:
         ask_if_due(self, self.question)
@@ -50,8 +65,23 @@ class Storage(Pane):
         yield from standing(self.question.standing, now, "spool")
 
     def paint(self, state: State, now: datetime) -> None:
-        lines = [(Cell(name.ljust(_LABEL), "muted"), cell) for name, cell in facts(state, self.question.standing, now)]
-        self.query_one("#facts", Lines).show(lines)
+        told = facts(state, self.question.standing, now)
+        self.query_one("#facts", Lines).show([line for fact in told for line in self._fact(*fact)])
+        self.query_one("#outcome", Lines).show(list(self._outcome(now)))
+
+    def _fact(self, name: str, cell: Cell) -> Iterator[Line]:
+        """Yield a fact as a line, or as some: a reason tells what to do at its end."""
+        room = self.size.width - _LABEL
+        for nth, line in enumerate(frame.hanging(cell.text, room, _MOST_LINES)):
+            yield Cell(("" if nth else name).ljust(_LABEL), "muted"), Cell(line, cell.tone)
+
+    def _outcome(self, now: datetime) -> Iterator[Line]:
+        row = row_of(self.question.standing, self.grid.chosen)
+        found = [Cell("it is in quarantine no more", "muted")] if row is None else detail(row, now)
+        return ((Cell(line, cell.tone),) for cell in found for line in wrap(cell.text, self.size.width - _BESIDES))
+
+    def unfit(self, command: Command) -> str | None:
+        return "no outcome is chosen" if command.id == "retry" and self.grid.chosen is None else super().unfit(command)
 
     def action_retry(self) -> None:
         """Have the chosen outcome delivered again, if a person says yes."""

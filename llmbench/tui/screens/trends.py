@@ -9,6 +9,7 @@ from datetime import datetime
 from textual.app import ComposeResult
 
 from llmbench.tui.answers import Trends as StoredTrends
+from llmbench.tui.bindings import Command
 from llmbench.tui.question import Question
 from llmbench.tui.screens.base import Pane
 from llmbench.tui.screens.stored import Remembered, ask_if_due, ask_now, history_of
@@ -18,7 +19,7 @@ from llmbench.tui.text import safe
 from llmbench.tui.views.answered import standing
 from llmbench.tui.views.plot import drawn
 from llmbench.tui.views.trends import MEASURES, WINDOWS, Measure, plot, trends
-from llmbench.tui.widgets.lines import Lines
+from llmbench.tui.widgets.lines import Panel
 
 
 def has_no_braille(env: Mapping[str, str]) -> bool:
@@ -48,7 +49,7 @@ class Trends(Pane):
 
     def body(self) -> ComposeResult:
         yield from super().body()
-        yield Lines(id="plot")
+        yield Panel(id="plot")
 
     def frame(self, now: datetime) -> None:
         ask_if_due(self, self.question)
@@ -68,7 +69,7 @@ class Trends(Pane):
         yield from standing(self.question.standing, now)
 
     def paint(self, state: State, now: datetime) -> None:
-        widget = self.query_one("#plot", Lines)
+        widget = self.query_one("#plot", Panel)
         columns, rows = widget.size
         made = plot(self.question.standing, self.grid.chosen, self.measure, self.window, now)
         lines = drawn(made, columns, rows, now, ascii_only=self._ascii)
@@ -81,6 +82,15 @@ class Trends(Pane):
             return
         self.provider = provider
         self._ask_anew()
+
+    @property
+    def is_open(self) -> bool:
+        return self.provider is not None
+
+    def unfit(self, command: Command) -> str | None:
+        if command.id == "open" and self.is_open:
+            return "these are the models already; esc goes back"
+        return super().unfit(command)
 
     def action_open(self) -> None:
         if self.provider is None:

@@ -11,10 +11,10 @@ from llmbench.tui.cells import NAME_LIMIT
 from llmbench.tui.numbers import age, ahead, seconds, time_of_day
 from llmbench.tui.state import State
 from llmbench.tui.table import Cell
-from llmbench.tui.text import cut, safe
+from llmbench.tui.text import cut, safe, shorten
 from llmbench.tui.verdicts import Verdict
 
-_REASON_CELLS: Final = 200
+_REASON_CELLS: Final = 400
 _NAMES_CELLS: Final = 120
 _LONGEST_LAG: Final = 0.05
 _MANY: Final = 3
@@ -23,7 +23,7 @@ Trouble = tuple[str, Verdict]
 
 
 def banner(state: State, now: datetime) -> tuple[Cell, ...]:
-    """Return a line for each trouble, the worst first; none if all is well."""
+    """Return a line for each trouble, the worst first; none if all is well. ``full`` is what matters most of it."""
     link = verdicts.link(state, now)
     return (
         *([_lost(state, link, now)] if link.is_trouble else []),
@@ -74,7 +74,7 @@ def _worst_first(found: Trouble) -> tuple[int, float, str]:
 
 def _line(name: str, verdict: Verdict, now: datetime) -> Cell:
     since = f" since {time_of_day(verdict.since, now)} ({age(verdict.since, now)})" if verdict.since else ""
-    reason = f": {cut(verdict.reason, _REASON_CELLS)}" if verdict.reason else ""
+    reason = f": {shorten(verdict.reason, _REASON_CELLS)}" if verdict.reason else ""
     again = f"; looked at again in {ahead(verdict.until, now)}" if verdict.until else ""
     whole = f"{verdict.glyph} {safe(name, NAME_LIMIT)} {verdict.word}{since}"
     return Cell(f"{whole}{reason}{again}", verdict.tone, full=f"{whole}: {verdict.reason}" if verdict.reason else None)

@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Final
 
+import msgspec
+
 from llmbench.tui import cells, numbers, verdicts
 from llmbench.tui.cells import plural
-from llmbench.tui.state import State
+from llmbench.tui.state import Finished, State
 from llmbench.tui.table import Cell, Column, Row, Table
 from llmbench.tui.verdicts import Verdict
 
@@ -22,6 +24,11 @@ _LATELY: Final = 200
 """Runs of which the share with coarse stamps is told."""
 
 _LAGGING: Final = 0.05
+_MOSTLY: Final = 90
+"""If fewer per cent of the runs are fine, a person is to know."""
+
+_FINE: Final = Verdict(rank=9, glyph="●", word="fine", tone="good")
+_COARSE: Final = Verdict(rank=4, glyph="▲", word="coarse", tone="warn")
 _UNKNOWN: Final = Verdict(rank=verdicts.WELL, glyph="—", word="not known", tone="muted")
 
 
@@ -103,18 +110,27 @@ def _clock(state: State) -> Verdict:
         return Verdict(rank=4, glyph="▲", word=f"{engine.clock}, late", tone="warn")
     if engine.clock == "user":
         return Verdict(rank=4, glyph="▲", word="user", tone="warn")
-    return Verdict(rank=9, glyph="●", word="kernel", tone="good")
+    runs = _judged_by(state)
+    if not runs:
+        return Verdict(rank=verdicts.WELL, glyph="—", word="no runs yet", tone="muted")
+    fine = sum(not run.coarse for run in runs) * 100 // len(runs)  # 199 of 200 are not 100 %
+    return msgspec.structs.replace(_FINE if fine >= _MOSTLY else _COARSE, word=f"{fine} % fine")
+
+
+def _judged_by(state: State) -> list[Finished]:
+    return [run for run in state.finished[-_LATELY:] if run.ok]
 
 
 def _stamps(state: State) -> str:
     lag = f"loop away for {numbers.seconds(state.engine.loop_lag)} at worst" if state.engine is not None else None
-    runs = [run for run in state.finished[-_LATELY:] if run.ok]
+    runs = _judged_by(state)
     if not runs:
         return _joined(lag, "no run yet to judge stamps by")
-    coarse = sum(run.coarse for run in runs) / len(runs)
+    coarse = sum(run.coarse for run in runs)
+    said = f"{coarse} of {plural(len(runs), 'run')} coarse"
+    said += ": gaps may be over 1 ms off, and count in no ranking" if coarse else ""
     by_kernel = sum(run.clock == "kernel" for run in runs) / len(runs)
-    said = f"of the last {plural(len(runs), 'run')}, {numbers.share(by_kernel)} stamped by the kernel"
-    return _joined(lag, f"{said}, {numbers.share(coarse)} coarse")
+    return _joined(said, f"{numbers.share(by_kernel)} by the kernel's clock", lag)
 
 
 def _events(state: State, now: datetime) -> str:

@@ -7,25 +7,30 @@ from typing import Final
 
 from llmbench.tui import verdicts
 from llmbench.tui.bindings import BY_ID, PANES
-from llmbench.tui.numbers import clock_time
+from llmbench.tui.numbers import clock_time, time_of_day, zone
 from llmbench.tui.state import State
 from llmbench.tui.table import Cell
-from llmbench.tui.text import cut, safe, width
+from llmbench.tui.text import cut, safe, shorten, width, wrap
 
 LEAST_WIDTH: Final = 60
 LEAST_HEIGHT: Final = 15
 
 _SHORT: Final = 20
 _TALL: Final = 30
+_MOST_LINES: Final = 2
+"""Lines that one trouble gets at most."""
+
+_INDENT: Final = "  "
 
 
 def title(state: State, now: datetime, pane: str, columns: int) -> tuple[Cell, ...]:
-    """Return the line on top: the screens with their digits, the connection, the time."""
+    """Return the line on top: the screens with their digits, the connection, the time and the zone of all times."""
     link = verdicts.link(state, now)
-    said, time = Cell(link.text, link.tone), Cell(f" {clock_time(now, now)}", "muted")
+    said = Cell(link.text, link.tone)
+    time, minutes = (Cell(f" {text} {zone(now)}", "muted") for text in (clock_time(now, now), time_of_day(now, now)))
     wide, narrow, digits = _names(pane, "  "), _names(pane, " "), _digits(pane)
-    ways = ((wide, [said, time]), (narrow, [said, time]), (narrow, [said]), (digits, [said, time]))
-    left, right = next((way for way in ways if _width(way[0]) + _width(way[1]) < columns), ways[-1])
+    ways = ((wide, [said, time]), (narrow, [said, time]), (narrow, [said, minutes]), (narrow, [said]))
+    left, right = next((way for way in ways if _width(way[0]) + _width(way[1]) < columns), (digits, [said, time]))
     blanks = max(columns - _width(left) - _width(right), 1)
     return (*left, Cell(" " * blanks), *right)
 
@@ -49,13 +54,49 @@ def _tab(name: str, text: str, pane: str, gap: str) -> Cell:
     return Cell(f"[{text}]{gap}", "accent") if name == pane else Cell(f"{text}{gap}", "muted")
 
 
-def shortened(banner: tuple[Cell, ...], rows: int) -> tuple[Cell, ...]:
-    """Return of a banner what there is room for on a screen of so many rows; how much is left out is said."""
-    most = 2 if rows < _SHORT else 4 if rows < _TALL else 8
+def laid_out(banner: tuple[Cell, ...], columns: int, rows: int) -> tuple[Cell, ...]:
+    """Return of a banner the lines that there is room for on such a screen.
+
+    Each trouble has one, the worst have a second one as long as there are some left; how many are left out is said.
+    What is too long is told as in ``full``, which leaves out when it is looked at again.
+    """
+    most = 3 if rows < _SHORT else 4 if rows < _TALL else 8
+    shown = _shortened(banner, most)
+    spare = most - len(shown)
+    found: list[Cell] = []
+    for trouble in shown:
+        most_here = min(1 + spare, _MOST_LINES)
+        whole = len(_hung(trouble.text, columns)) <= most_here
+        lines = hanging(trouble.text if whole else trouble.full or trouble.text, columns, most_here)
+        spare -= len(lines) - 1
+        found += (Cell(line, trouble.tone) for line in lines)
+    return tuple(found)
+
+
+def _shortened(banner: tuple[Cell, ...], most: int) -> tuple[Cell, ...]:
     if len(banner) <= most:
         return banner
     left_out = len(banner) - most + 1
     return (*banner[: most - 1], Cell(f"… and {left_out} more", banner[most - 1].tone))
+
+
+def hanging(text: str, columns: int, most: int) -> list[str]:
+    """Return a text in at most so many lines, the later ones indented.
+
+    If it is too long it loses its middle: who it is about is at its beginning, and what to do at its end.
+    """
+    room = columns * most
+    lines = _hung(text, columns)
+    while len(lines) > most and most > 1:
+        lines = _hung(shorten(text, room), columns)
+        room -= 1
+    return lines if len(lines) <= most else [cut(text, columns)]
+
+
+def _hung(text: str, columns: int) -> list[str]:
+    first = wrap(text, columns)[0]
+    rest = text[len(first) :].lstrip()
+    return [first, *(f"{_INDENT}{line}" for line in wrap(rest, columns - len(_INDENT)))] if rest else [first]
 
 
 def is_too_small(columns: int, rows: int) -> bool:

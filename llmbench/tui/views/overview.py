@@ -11,6 +11,7 @@ from llmbench.tui.cells import number
 from llmbench.tui.pace import Pace, pace
 from llmbench.tui.state import Lane, State
 from llmbench.tui.table import Cell, Column, Row, Table, Tone
+from llmbench.tui.text import safe
 from llmbench.tui.verdicts import Verdict
 
 NAME: Final = 13
@@ -69,10 +70,10 @@ def _columns(top: float) -> tuple[Column, ...]:
         Column(name="ok", width=5, right=True, drop=5),
         Column(name="failed", width=6, right=True, drop=3),
         Column(name="TTFT ms", width=7, right=True, drop=2),
-        Column(name="× usual", width=7, right=True, drop=2),
+        Column(name="TTFT ×", width=7, right=True, drop=2, title="TTFT × usual"),
         Column(name=f"last, ≤ {numbers.seconds(top)}" if top else "last TTFTs", width=SPARKLINE, drop=8),
         Column(name="tok/s", width=6, right=True, drop=4),
-        Column(name="× usual", width=7, right=True, drop=4),
+        Column(name="tok/s ×", width=7, right=True, drop=4, title="tok/s × usual"),
         Column(name="pace/min", width=8, right=True, drop=10),
         Column(name="breaker", width=8, drop=11),
         Column(name="why", width=0, drop=9),
@@ -132,6 +133,20 @@ def _limits(lane: Lane) -> tuple[Cell, Cell]:
     slowed: Tone = "warn" if figures.slowdown > 1 else "plain"
     open_tone: Tone = "plain" if figures.breaker == "closed" else "warn"
     return number(numbers.significant(pace_now), pace_now, slowed), Cell(figures.breaker, open_tone)
+
+
+def about(state: State, provider: str | None, now: datetime) -> tuple[Cell, ...]:
+    """Return what is over the runs of a provider, a line each, of any length: its trouble in full, and what to do."""
+    lane = state.lanes.get(provider or "")
+    if lane is None:
+        return (Cell("no provider is chosen", "accent"),)
+    heading = Cell(f"What {safe(lane.name, cells.NAME_LIMIT)} did lately", "accent")
+    verdict = verdicts.verdict(state, lane)
+    if not verdict.is_trouble:
+        return (heading,)
+    since = f" since {numbers.time_of_day(verdict.since, now)}" if verdict.since is not None else ""
+    why = _why(verdict, lane, now, verdicts.is_stale(state, now))
+    return (Cell(f"{safe(lane.name, cells.NAME_LIMIT)} {verdict.text}{since}: {why}", verdict.tone), heading)
 
 
 def _first_tokens(lane: Lane) -> list[float | None]:

@@ -41,6 +41,16 @@ _STATES: Final = ("Store", "Spool")
 
 _GLYPHS: Final = "●▲✖ "
 _BAR: Final = 20
+_CONFLICT: Final = (
+    "An outcome with the same id was recorded before it and is kept; this one is never sent. "
+    "Export it with llmbench spool export, and report it."
+)
+_TODO: Final = {
+    "rejected": "Mend what the store refused, then retry: it is sent again.",
+    "undecodable": "Its bytes were changed, or another version wrote them: export it with llmbench spool export; "
+    "retry after an upgrade.",
+}
+"""By the reason of the quarantine (docs/operations.md, «Spool»)."""
 
 
 def facts(state: State, asked: Asked[SpoolAnswer], now: datetime) -> list[Fact]:
@@ -138,6 +148,24 @@ def row_of(asked: Asked[SpoolAnswer], key: str | None) -> Quarantined | None:
     """Return the outcome in quarantine with an id, None if it is there no more."""
     rows = asked.answer.quarantine if asked.answer is not None else ()
     return next((row for row in rows if row.id == key), None)
+
+
+def detail(row: Quarantined, now: datetime) -> list[Cell]:
+    """Return all that is known of one outcome in quarantine, a line each, of any length: what to do, and why."""
+    todo = _CONFLICT if row.conflicting else _TODO.get(row.reason or "", _TODO["rejected"])
+    recorded = f"recorded {time_of_day(row.recorded_at, now)} ({age(row.recorded_at, now)} ago)"
+    return [
+        Cell(safe(f"✖ {row.reason or UNKNOWN}"), "bad"),
+        Cell(safe(row.model or UNKNOWN), "accent"),
+        Cell(f"{recorded}, {plural(row.tries, 'try', 'tries')}"),
+        Cell(safe(f"id {row.id}"), "muted"),
+        Cell(""),
+        Cell("What to do", "muted"),
+        Cell(todo, "good"),
+        Cell(""),
+        Cell("What the store said, as it came", "muted"),
+        Cell(safe(row.error or UNKNOWN)),
+    ]
 
 
 def _cells(row: Quarantined, now: datetime) -> Iterator[Cell]:

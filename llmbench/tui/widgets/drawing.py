@@ -11,7 +11,7 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from llmbench.tui.table import Cell, Tone
-from llmbench.tui.text import cut, width
+from llmbench.tui.text import cut, tail, width
 
 TONE_CLASSES: Final = frozenset(f"tone--{tone}" for tone in get_args(Tone))
 
@@ -24,9 +24,9 @@ def tone_style(widget: Widget, tone: Tone) -> Style:
     return widget.get_component_rich_style(f"tone--{tone}", partial=True)
 
 
-def padded(text: str, cells: int, *, right: bool = False) -> str:
-    """Return a text in exactly so many cells."""
-    shown = cut(text, cells)
+def padded(text: str, cells: int, *, right: bool = False, keeps_end: bool = False) -> str:
+    """Return a text in exactly so many cells; if it is too long, without its end, or without its beginning."""
+    shown = tail(text, cells) if keeps_end else cut(text, cells)
     blanks = " " * (cells - width(shown))
     return blanks + shown if right else shown + blanks
 

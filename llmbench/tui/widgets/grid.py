@@ -163,7 +163,8 @@ class Grid(ScrollView, can_focus=True, inherit_bindings=False):
         for nth, column in enumerate(self._fitted):
             gap = GAP if nth else 0
             segments.append(Segment(" " * gap, base))
-            segments.append(Segment(padded(text(column), column.width, right=column.right), style(nth, column)))
+            shown = padded(text(column), column.width, right=column.right, keeps_end=column.keeps_end)
+            segments.append(Segment(shown, style(nth, column)))
             taken += gap + column.width
         return filled(segments, taken, self._width, base)
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+from textual import events
 from textual.geometry import Region, Size
+from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
 
@@ -42,3 +44,13 @@ class Lines(Widget):
     def render_line(self, y: int) -> Strip:
         line = self._drawn[y] if y < len(self._drawn) else ()
         return line_strip(self, line, self.size.width, self.rich_style)
+
+
+class Panel(Lines):
+    """Lines that are made to fill it; it says when it has another size, as they then have to be made anew."""
+
+    class Resized(Message):
+        """A panel has another size."""
+
+    def on_resize(self, _event: events.Resize) -> None:
+        self.post_message(self.Resized())
