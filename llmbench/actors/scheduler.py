@@ -7,7 +7,7 @@ Where models are shared with other runners, it is claimed first; meanwhile other
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 
 import anyio
 import msgspec
@@ -32,7 +32,7 @@ Mailboxes = Mapping[str, tuple[MemoryObjectSendStream[Job], MemoryObjectReceiveS
 """Both ends of each lane's mailbox, by provider."""
 
 _LOOK_AGAIN_SECONDS = 30.0
-"""At the latest after this long, what is due is looked at anew: a wall clock can be set, a catalogue can change."""
+"""At the latest after this long, what is due is looked at anew: a wall clock can be set."""
 
 
 _PAUSED = "paused from the dashboard, until somebody resumes it there"
@@ -47,18 +47,16 @@ class Scheduler:
         inbox: MemoryObjectReceiveStream[SchedulerMessage],
         mailboxes: Mailboxes,
         clock: Clock,
-        refresh: Callable[[], Awaitable[None]] | None = None,
         leasing: Leasing | None = None,
     ) -> None:
         self._plan = plan
         self._inbox = inbox
         self._mailboxes = mailboxes
         self._clock = clock
-        self._refresh = refresh
         self._leasing = leasing
         self._claiming: dict[str, Job] = {}
         self._asked: dict[str, int] = {}
-        self._refreshed = 0.0
+        self._asleep = anyio.CancelScope()
         self._hold: str | None = None
         self._paused: set[str] = set()
 
@@ -85,18 +83,14 @@ class Scheduler:
         self._paused.discard(provider)
 
     async def run(self) -> None:
-        self._refreshed = anyio.current_time()
         while not self._plan.finished:
             self._hand_out()
-            with anyio.move_on_after(self._sleep_seconds()):
+            with anyio.move_on_after(self._sleep_seconds()) as self._asleep:
                 self._take(await self._inbox.receive())
-            await self._refresh_in_time()
 
-    async def _refresh_in_time(self) -> None:
-        """Take over the catalogue once in a while, however busy the inbox is."""
-        if self._refresh is not None and anyio.current_time() - self._refreshed >= _LOOK_AGAIN_SECONDS:
-            self._refreshed = anyio.current_time()
-            await self._refresh()
+    def look_again(self) -> None:
+        """Look at once what is due: the plan has changed."""
+        self._asleep.cancel()
 
     def _take(self, message: SchedulerMessage) -> None:
         match message:

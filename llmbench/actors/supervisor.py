@@ -26,6 +26,8 @@ from llmbench.actors.leasing import Leasing, Sharing
 from llmbench.actors.plans import Plan
 from llmbench.actors.provider import ProviderActor, Surroundings
 from llmbench.actors.record import Runner
+from llmbench.actors.refreshing import NAME as CATALOGUE
+from llmbench.actors.refreshing import Refreshing
 from llmbench.actors.scheduler import Scheduler
 from llmbench.actors.sink import NAME as SINK
 from llmbench.actors.sink import Sink
@@ -138,9 +140,16 @@ class Supervisor:
             for lane in lanes
         }
         self._leasing = Leasing(sharing, inbox_in, self.bus, self._clock, store_patience) if sharing else None
-        self.scheduler = Scheduler(plan, inbox_out, self._mailboxes, self._clock, refresh, self._leasing)
+        self.scheduler = Scheduler(plan, inbox_out, self._mailboxes, self._clock, self._leasing)
         self.lanes = {lane.settings.name: self._supervise(lane, budget()) for lane in lanes}
         self._scheduler = Supervised("scheduler", self.scheduler.run, self.bus, self._clock, budget(), announces=False)
+        self._catalogue = (
+            Supervised(
+                CATALOGUE, Refreshing(refresh, self.scheduler).run, self.bus, self._clock, budget(), announces=False
+            )
+            if refresh is not None
+            else None
+        )
         self._sink = Supervised(SINK, self.sink.run, self.bus, self._clock, budget(), self._sink_down, announces=False)
         self._leases = (
             Supervised(LEASES, self._leasing.run, self.bus, self._clock, budget(), announces=False)
@@ -228,7 +237,7 @@ class Supervisor:
     @property
     def anything_down(self) -> bool:
         """Whether any actor does not work now."""
-        own = (self._sink, self._scheduler, self._leases, self._delivery, *self._companions)
+        own = (self._sink, self._scheduler, self._catalogue, self._leases, self._delivery, *self._companions)
         return any(actor is not None and actor.down is not None for actor in (*own, *self.lanes.values()))
 
     async def run(self) -> None:
@@ -314,6 +323,8 @@ class Supervisor:
                 group.cancel_scope.cancel()
 
             group.start_soon(schedule)
+            if self._catalogue is not None:
+                group.start_soon(self._catalogue.run)
             await self._stop.wait()
             group.cancel_scope.cancel()
 

@@ -109,7 +109,7 @@ class TestPace:
         self, simulator: SpawnedSimulator, store: SQLiteStore, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Six workers wait for work for seven intervals; six models that come then start one by one all the same."""
-        monkeypatch.setattr("llmbench.actors.scheduler._LOOK_AGAIN_SECONDS", 0.35)
+        monkeypatch.setattr("llmbench.actors.refreshing._EVERY_SECONDS", 0.35)
         plan = Rotation([], {}, FRESH)
         models = runs("groq", *several(6))
 

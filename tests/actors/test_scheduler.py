@@ -11,9 +11,10 @@ import pytest
 from anyio.lowlevel import checkpoint
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
-from llmbench.actors import scheduler as module
+from llmbench.actors import refreshing
 from llmbench.actors.due import ModelClock
 from llmbench.actors.plans import Batch, Plan, Rotation
+from llmbench.actors.refreshing import Refreshing
 from llmbench.actors.scheduler import Mailboxes, Scheduler
 from llmbench.clock import SystemClock
 from llmbench.messages import (
@@ -36,10 +37,10 @@ FRESH = timedelta(minutes=180)
 class Around:
     """A scheduler's surroundings: what lanes and sink tell it, and the lanes' mailboxes."""
 
-    def __init__(self, plan: Plan, refresh: Callable[[], Awaitable[None]] | None = None) -> None:
+    def __init__(self, plan: Plan) -> None:
         self.inbox, inbox = anyio.create_memory_object_stream[SchedulerMessage](1000)
         self.mailboxes: Mailboxes = {name: anyio.create_memory_object_stream[Job](8) for name in LANES}
-        self.scheduler = Scheduler(plan, inbox, self.mailboxes, SystemClock(), refresh)
+        self.scheduler = Scheduler(plan, inbox, self.mailboxes, SystemClock())
         self._streams: list[MemoryObjectSendStream[Job] | MemoryObjectReceiveStream[Job]] = [
             stream for pair in self.mailboxes.values() for stream in pair
         ]
@@ -64,11 +65,13 @@ class Around:
 
 @asynccontextmanager
 async def scheduling(plan: Plan, refresh: Callable[[], Awaitable[None]] | None = None) -> AsyncIterator[Around]:
-    """Run a scheduler beside the block, until it ends by itself or the block is left."""
-    around = Around(plan, refresh)
+    """Run a scheduler, and who takes over the catalogue, beside the block, until it ends or the block is left."""
+    around = Around(plan)
     with anyio.fail_after(LIMIT):
         async with anyio.create_task_group() as group:
             group.start_soon(around.scheduler.run)
+            if refresh is not None:
+                group.start_soon(Refreshing(refresh, around.scheduler).run)
             yield around
             await anyio.wait_all_tasks_blocked()
             group.cancel_scope.cancel()
@@ -195,7 +198,7 @@ async def test_a_round_ends_on_hold() -> None:
 
 async def test_the_catalogue_is_taken_over_while_the_lanes_are_idle(monkeypatch: pytest.MonkeyPatch) -> None:
     """A model that was added while the engine runs is measured, though nothing else happens."""
-    monkeypatch.setattr(module, "_LOOK_AGAIN_SECONDS", 0.02)
+    monkeypatch.setattr(refreshing, "_EVERY_SECONDS", 0.02)
     plan = Rotation([], {}, FRESH)
 
     async def refresh() -> None:
@@ -207,9 +210,25 @@ async def test_the_catalogue_is_taken_over_while_the_lanes_are_idle(monkeypatch:
         assert (await around.job()).model.model_id == "new"
 
 
+async def test_a_catalogue_that_does_not_answer_keeps_no_lane_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store that hangs is asked by the scheduler, and jobs are handed out all the same."""
+    monkeypatch.setattr(refreshing, "_EVERY_SECONDS", 0.02)
+    asked = anyio.Event()
+
+    async def refresh() -> None:
+        asked.set()
+        await anyio.sleep_forever()
+
+    async with scheduling(Rotation(runs("groq", "known"), {}, FRESH), refresh) as around:
+        await asked.wait()
+        around.tell(Ready(provider="groq"))
+
+        assert (await around.job()).model.model_id == "known"
+
+
 async def test_the_catalogue_is_taken_over_while_the_inbox_is_busy(monkeypatch: pytest.MonkeyPatch) -> None:
     """However many messages come, with never a pause between them, a change of the catalogue is seen in time."""
-    monkeypatch.setattr(module, "_LOOK_AGAIN_SECONDS", 0.05)
+    monkeypatch.setattr(refreshing, "_EVERY_SECONDS", 0.05)
     refreshed = anyio.Event()
 
     async def refresh() -> None:

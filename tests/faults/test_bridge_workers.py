@@ -101,8 +101,8 @@ async def until_ready(bridge: Running) -> None:
     await until(ready)
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=["K21-killed", "K22-frozen"])
-async def test_K21_K22_workers_that_are_killed_or_freeze(config: Config, tmp_path: Path, number: int) -> None:
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=["K24-killed", "K25-frozen"])
+async def test_K24_K25_workers_that_are_killed_or_freeze(config: Config, tmp_path: Path, number: int) -> None:
     """Whoever was in their hands is put off and comes again; nothing is lost, and nothing stored twice."""
     batches = [[sample() for _ in range(EACH)] for _ in range(BATCHES)]
     others = children(os.getpid())
@@ -134,7 +134,7 @@ async def _send_all(senders: Senders, batches: list[list[Sample]]) -> None:
         await senders.send(batch)
 
 
-async def test_K22_frozen_workers_make_503_and_not_silence(config: Config, tmp_path: Path) -> None:
+async def test_K25_frozen_workers_make_503_and_not_silence(config: Config, tmp_path: Path) -> None:
     """With both frozen, a sender is answered after the limit, and soon taken by new ones; the bridge lives on."""
     others = children(os.getpid())
     run = sample()
