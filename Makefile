@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
+# Or each of three workers, and every program that a test starts, compiles all of llmbench and its tests anew.
+export PYTHONDONTWRITEBYTECODE :=
 # Files that assert on figures, rates, memory or leases' terms: what else runs would be in them.
 TIMED := tests/measure tests/providers/test_truth.py tests/providers/test_bedrock_credentials.py \
          tests/providers/test_bedrock_runs.py tests/providers/test_vertex_tokens.py tests/providers/test_daemon_thread.py \

@@ -99,6 +99,10 @@ class Fleet:
     def signal(self, runner: str, number: signal.Signals) -> None:
         os.kill(self._processes[runner], number)
 
+    def until_asked(self, model: str) -> None:
+        """Wait until the provider has seen a request."""
+        next(None for _ in turns(SECONDS) if self._simulator.requests(model=model))
+
     def until_up(self) -> None:
         """Wait until all are at work, and stop gracefully if they are told to."""
         next(None for _ in turns(SECONDS) if all("shares the models" in self.log(runner) for runner in self._processes))
@@ -220,6 +224,7 @@ def test_a_frozen_runner_loses_its_lease_and_starts_nothing_under_it(
     [name] = models = [unique("ttft400-gap20", "m-")]
     fleet.start("frozen", models, 3600.0)
     lease = somebody_at_work(database)
+    fleet.until_asked(name)  # or the lease would be over before the run begins, which is then left to the other one
     fleet.signal("frozen", signal.SIGSTOP)
     fleet.start("other", models, 3600.0)
     fleet.until_up()
