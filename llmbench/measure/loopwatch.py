@@ -48,6 +48,8 @@ class LoopWatch(selectors.DefaultSelector):
         absence = called - self._returned_ns
         self._note_absence(called, absence)
         queued = super().select(0) if absence > _LOOK_FIRST_NS else []
+        if timeout != 0 and not queued:
+            self._held_up.since_last_ns()  # what was before the wait says nothing of bytes that come in it
         ready = queued or super().select(timeout)
         returned = perf_counter_ns()
         waited = timeout != 0 and not queued and returned - called > _WAITED_NS + _LISTED_NS * len(ready)
@@ -89,6 +91,7 @@ class HeldUp:
         self._file: int | None = None
         with contextlib.suppress(OSError):
             self._file = os.open("/proc/thread-self/schedstat", os.O_RDONLY | os.O_CLOEXEC)
+        self._total_ns = 0
         self._total_ns = self._read()
 
     def since_last_ns(self) -> int:
@@ -97,7 +100,13 @@ class HeldUp:
         return self._total_ns - before
 
     def _read(self) -> int:
-        return 0 if self._file is None else int(os.pread(self._file, 64, 0).split()[1])
+        """Return the total, the last one known if the file tells none: that must not end the loop."""
+        if self._file is None:
+            return self._total_ns
+        try:
+            return int(os.pread(self._file, 64, 0).split()[1])
+        except (OSError, ValueError, IndexError):
+            return self._total_ns
 
     def close(self) -> None:
         """Give the file back. Closing twice is harmless."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import selectors
 import socket
@@ -16,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmbench.measure.loopwatch import LoopWatch, current_watch
+from llmbench.measure.loopwatch import HeldUp, LoopWatch, current_watch
 from tests.measure.support import MS, stall
 
 HOUR = 3600 * 1_000_000_000
@@ -169,6 +170,44 @@ def _woken_late(ours: socket.socket, processor: int, found: list[tuple[int, int,
             while len(told) < 21:
                 told += ours.recv(64)
             found.append((int(told[1:]), blind, returned))
+
+
+@pytest.mark.parametrize("told", [b"", b"12\n", b"- - -\n", OSError("not here")])
+def test_a_kernel_that_tells_nothing_of_use_ends_no_loop(
+    told: bytes | OSError, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file may be empty, or made up by a sandbox: then nothing is known, and the loop goes on."""
+
+    def answer(*_arguments: object) -> bytes:
+        if isinstance(told, OSError):
+            raise told
+        return told
+
+    monkeypatch.setattr(os, "pread", answer)
+    with contextlib.closing(HeldUp()) as held_up:
+        assert held_up.since_last_ns() == 0
+
+
+def test_what_is_known_of_a_thread_that_has_ended_stays() -> None:
+    """Its file is gone. No time in a queue has been added, nor is any taken back."""
+    made: list[HeldUp] = []
+    thread = threading.Thread(target=lambda: made.append(HeldUp()))
+    thread.start()
+    thread.join()
+    with contextlib.closing(made[0]) as held_up:
+        assert held_up.since_last_ns() >= 0
+
+
+def test_a_queue_before_the_wait_makes_nobody_blind_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A callback that stood in the scheduler's queue for a second says nothing of bytes that come after a long wait."""
+    counted = [0]
+    monkeypatch.setattr(os, "pread", lambda *_arguments: b"0 %d 0\n" % counted[0])
+    with LoopWatch() as watch:
+        watch.select(0.01)
+        counted[0] += 1_000_000_000
+        waited_from = perf_counter_ns()
+        watch.select(0.05)
+        assert watch.blind_since_ns >= waited_from + 40 * MS
 
 
 def test_another_loop_is_refused() -> None:
