@@ -42,7 +42,7 @@ from llmbench.stores.base import (
     Verdict,
 )
 from llmbench.stores.leases import Leases, Unshared
-from llmbench.stores.sqlite_look import connect_to_look
+from llmbench.stores.sqlite_look import connect_to_look, has_log
 from llmbench.stores.sqlite_schema import (
     checkpoint_from_now_on,
     connect,
@@ -77,6 +77,7 @@ class SQLiteStore:
         self._read_only = read_only
         self._connection: sqlite3.Connection | None = None
         self._files: tuple[tuple[int, int], ...] | None = None
+        self._logged = True
         self._lost = False
         self._checkpoints = False
         # One connection, used by one thread at a time: SQLite has one writer anyhow, and a transaction belongs to the
@@ -204,7 +205,8 @@ class SQLiteStore:
         if self._connection is None:
             way = connect_to_look if self._read_only else connect
             self._connection = way(self._path, self._busy_timeout)
-            self._files, self._lost = identity(self._path), False
+            self._logged = not self._read_only or has_log(self._connection)
+            self._files, self._lost = identity(self._path, logged=self._logged), False
 
     def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
@@ -225,15 +227,18 @@ class SQLiteStore:
 
     def _check_place(self, connection: sqlite3.Connection) -> None:
         """Raise `StoreError`, and give up the connection, if it leads to a file that nobody finds at its path."""
-        if self._files is not None and identity(self._path) == self._files:
+        if self._files is not None and identity(self._path, logged=self._logged) == self._files:
             return
         self._connection, self._checkpoints, self._lost = None, False, True
         with store_errors(self._path):
             leave(connection)
+        if self._read_only:
+            what = "so it tells nothing new; the next attempt opens the file that is there then"
+        else:
+            what = "so what is written there would be lost; the next attempt makes a new file if there is none"
         raise StoreError(
-            f"SQLite file '{self._path}' or its log beside it was deleted, moved or replaced while it was in use, so "
-            "what is written there would be lost; the next attempt makes a new file if there is none: leave both files "
-            "in their place while llmbench runs"
+            f"SQLite file '{self._path}' or its log beside it was deleted, moved or replaced while it was in use, "
+            f"{what}: leave both files in their place while llmbench runs"
         )
 
     def _put(self, connection: sqlite3.Connection, items: Sequence[Envelope]) -> list[Verdict]:

@@ -31,6 +31,12 @@ def _open(path: Path, busy_timeout: float) -> sqlite3.Connection:
     return connection
 
 
+def has_log(connection: sqlite3.Connection) -> bool:
+    """Say whether changes go into a log beside the file; a copy that SQLite made has none until an engine opens it."""
+    (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
+    return str(mode) == "wal"
+
+
 def _refuse_older(connection: sqlite3.Connection, path: Path) -> None:
     version = version_of(connection)
     if version < SCHEMA_VERSION:

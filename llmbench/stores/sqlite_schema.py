@@ -212,15 +212,15 @@ def _create(path: Path, busy_timeout: float) -> None:
         made.unlink()
 
 
-def identity(path: Path) -> tuple[tuple[int, int], ...] | None:
+def identity(path: Path, *, logged: bool = True) -> tuple[tuple[int, int], ...] | None:
     """Return what tells the file and its log from others at their paths, device and inode; None if one is gone.
 
-    An inode is not given to another file while a connection has it open. SQLite keeps the log beside the file that a
-    symbolic link leads to.
+    Without ``logged`` that is of the file alone, which may have no log. An inode is not given to another file while a
+    connection has it open. SQLite keeps the log beside the file that a symbolic link leads to.
     """
     file = path.resolve()
     try:
-        found = [place.stat() for place in (file, file.with_name(f"{file.name}-wal"))]
+        found = [place.stat() for place in (file, *([file.with_name(f"{file.name}-wal")] if logged else []))]
     except OSError:
         return None
     return tuple((one.st_dev, one.st_ino) for one in found)

@@ -82,9 +82,23 @@ async def test_a_file_that_is_moved(tmp_path: Path) -> None:
     looking = SQLiteStore(path, read_only=True)
     await looking.open()
     path.rename(tmp_path / "moved.db")
-    with pytest.raises(StoreError, match="was deleted, moved or replaced"):
+    with pytest.raises(StoreError, match=r"was deleted, moved or replaced .* opens the file that is there then"):
         await looking.counts()
     with pytest.raises(StoreError, match="is not there"):
         await looking.counts()
     assert not path.exists()
+    await looking.close()
+
+
+async def test_a_copy_without_a_log(tmp_path: Path) -> None:
+    """SQLite makes copies without the log that an engine turns on; one is asked as any other, also once that is on."""
+    await filled(path := tmp_path / "llmbench.db")
+    copy = tmp_path / "copy.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("VACUUM INTO ?", [str(copy)])
+    looking = SQLiteStore(copy, read_only=True)
+    await looking.open()
+    assert len(await looking.outcomes(OutcomeQuery())) == 1
+    await filled(copy)
+    assert len(await looking.outcomes(OutcomeQuery())) == 2
     await looking.close()
