@@ -95,9 +95,19 @@ def _same_file(one: str, other: str) -> bool:
 
 
 def _on_one_machine(place: str) -> bool:
-    """Say whether a store's description means another store on each machine: a file, or a server at this host."""
-    hosts = place.rpartition(" at ")[2].split(",")
-    return place.startswith(_FILE) or any(is_loopback(host.rpartition(":")[0] or host) for host in hosts)
+    """Say whether a store's description may mean another store on each machine.
+
+    That is a file, a server at this host, or one that it does not name (it has a socket's path, say).
+    """
+    _, named, hosts = place.rpartition(" at ")
+    return place.startswith(_FILE) or not named or any(is_loopback(_host(one)) for one in hosts.split(","))
+
+
+def _host(place: str) -> str:
+    """Return the host of ``host``, ``host:port``, ``[address]`` or ``[address]:port``."""
+    if place.startswith("["):
+        return place[1:].partition("]")[0]
+    return place.partition(":")[0].rstrip(".").lower()
 
 
 def _spool(way: Way) -> SpoolAsk | None:

@@ -41,6 +41,19 @@ def test_an_engine_elsewhere(place: str, asked: bool) -> None:
     assert asked or "of its own machine, which need not be this one" in (said or "")
 
 
+@pytest.mark.parametrize("hosts", [" at [::1]:27017", " at [::1]", " at LocalHost", " at db1:1,127.0.0.1:2", ""])
+def test_a_server_that_may_be_another_one_on_each_machine(hosts: str) -> None:
+    """Whatever this host is called; where none is named, a socket's path may be meant."""
+    place = f"MongoDB database 'llm-bench'{hosts}"
+    assert "which need not be this one" in (Whose(place, near=False, ours=False)(place) or "")
+
+
+@pytest.mark.parametrize("hosts", ["[2001:db8::1]:27017", "[2001:db8::1]", "db.example", "10.0.0.1:27017"])
+def test_a_server_that_is_the_same_one_everywhere(hosts: str) -> None:
+    place = f"MongoDB database 'llm-bench' at {hosts}"
+    assert Whose(place, near=False, ours=False)(place) is None
+
+
 def test_one_file_under_two_names(tmp_path: Path) -> None:
     file, link = tmp_path / "llmbench.db", tmp_path / "link.db"
     link.symlink_to(file)
