@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from datetime import datetime, timedelta
 from functools import cached_property
 from itertools import islice
-from operator import attrgetter
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -294,7 +293,7 @@ class _Draft:
             runs=_newest(self.runs, RUNS),
             errors=_newest(self.errors, ERRORS),
             finished=_latest(self.state.finished, self.finished, FINISHED),
-            log=_by_time(self.state.log, [*self.log, *self._losses()], LOG),
+            log=_latest(self.state.log, [*self.log, *self._losses()], LOG),
             usual=self.usual,
             first=self.first,
             dropped=self.state.dropped + self.lost,
@@ -334,11 +333,6 @@ def _newest(found: dict[str, T], most: int) -> dict[str, T]:
 
 def _latest(before: tuple[T, ...], new: list[T], most: int) -> tuple[T, ...]:
     return (*before, *new)[-most:] if new else before
-
-
-def _by_time(before: tuple[LogLine, ...], new: list[LogLine], most: int) -> tuple[LogLine, ...]:
-    """Return the last lines by their time: what an engine is asked anew it tells thing by thing, in no such order."""
-    return tuple(sorted((*before, *new), key=attrgetter("at"))[-most:]) if new else before
 
 
 _HANDLERS: Final[Mapping[type, Callable[[_Draft, Any], None]]] = {

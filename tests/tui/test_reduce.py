@@ -69,6 +69,10 @@ def lane(status: Any, minutes: float = 0, name: str = "groq", **changes: Any) ->
     return LaneState(lane=name, status=status, at=at(minutes), **changes)
 
 
+def shown_times(state: State) -> list[str]:
+    return [row.cells[0].text for row in log(state, NOW).rows]
+
+
 def ended(*minutes: float, ok: bool = True, **changes: Any) -> list[RunFinished]:
     made: Callable[..., Any] = states.success if ok else states.refusal
     return [finished(made("groq", minute, **changes)) for minute in minutes]
@@ -279,8 +283,8 @@ class TestRuns:
         state = told(store, down, *ended(-9, -3))
         later = reduce(state, [finished(states.success("openai", -4))], NOW)
 
-        assert [line.at for line in state.log] == [at(-9), at(-5), at(-3), at(-2)]
-        assert [line.at for line in later.log] == [at(-9), at(-5), at(-4), at(-3), at(-2)]
+        assert shown_times(state) == [at(minutes).strftime("%H:%M:%S") for minutes in (-2, -3, -5, -9)]
+        assert shown_times(later) == [at(minutes).strftime("%H:%M:%S") for minutes in (-2, -3, -4, -5, -9)]
 
 
 class TestSlowness:
@@ -349,6 +353,14 @@ class TestBounds:
         assert state.finished[-1].outcome_id == "2999"
         assert state.log[-1].at == at(29.99)
         assert max(group.last_seen for group in state.errors.values()) == at(29.99)
+
+    def test_what_happens_after_a_clock_was_set_back_is_in_the_log(self) -> None:
+        """Lines of a time to come fill it; they are no reason to leave out what comes later."""
+        ahead = [finished(states.refusal("groq", 60 + n / 100, id=f"{n}")) for n in range(reducing.LOG + 1)]
+        state = reduce(told(*ahead), [lane("down", reason="now")], NOW)
+
+        assert "down: now" in [row.cells[-1].text for row in log(state, NOW).rows]
+        assert len(state.log) == reducing.LOG
 
     def test_five_thousand_items_take_less_than_a_frame(self) -> None:
         """The best of some tries, as another process may have the processor."""

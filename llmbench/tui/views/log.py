@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from datetime import datetime
+from operator import attrgetter
 from typing import Final, Literal
 
 from llmbench.tui import cells, numbers
@@ -29,9 +30,14 @@ _COLUMNS: Final = (
 
 
 def log(state: State, now: datetime, text_filter: str = "", level: Level | None = None) -> Table:
-    """Return the lines of the log, of a ``level`` or a worse one if it is given."""
+    """Return the lines of the log by their time, of a ``level`` or a worse one if it is given.
+
+    They are kept in the order in which they came: a clock that is set back must not push out what happens from then on.
+    What an engine is asked anew it tells thing by thing, in no order of time.
+    """
     lowest = _RANKS[level] if level is not None else 0
-    kept = [line for line in state.log if _RANKS[line.level] >= lowest and _matches(line, text_filter.casefold())]
+    lines = sorted(state.log, key=attrgetter("at"))
+    kept = [line for line in lines if _RANKS[line.level] >= lowest and _matches(line, text_filter.casefold())]
     rows = tuple(_row(key, line, now) for key, line in reversed(list(_keyed(kept))))
     return Table(
         columns=_COLUMNS, rows=rows, empty=_empty(state, now, text_filter, level), hidden=_hidden(state.log, kept)
