@@ -167,8 +167,7 @@ def wrap(text: str, cells: int) -> list[str]:
 
 def _wrapped(text: str, cells: int) -> list[str]:
     lines = []
-    while width(text) > cells:
-        head = _head(text, cells)
+    while len(head := _head(text, cells)) < len(text):
         space = head.rfind(" ") + 1
         if text[len(head)] != " " and space > cells // 2:
             head = head[:space]

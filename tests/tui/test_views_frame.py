@@ -9,7 +9,7 @@ import pytest
 from llmbench.messages import LaneState
 from llmbench.tui.bindings import PANES
 from llmbench.tui.table import Cell
-from llmbench.tui.text import width
+from llmbench.tui.text import width, wrap
 from llmbench.tui.views import frame
 from llmbench.tui.views.banner import banner
 from tests.tui import states
@@ -80,6 +80,22 @@ def test_of_a_trouble_that_is_too_long_both_ends_are_kept(columns: int, most: in
     assert len(lines) == most
     assert (lines[0].startswith("✖ groq down: "), lines[-1].endswith("check the key")) == (True, True)
     assert all(width(line) <= columns for line in lines)
+
+
+@pytest.mark.parametrize("word", ["x" * 39, "漢" * 20, "é" * 27])
+def test_a_trouble_that_is_far_too_long_is_soon_laid_out(word: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is laid out with each frame: in a few tries, not in one for each cell that it loses."""
+    tries: list[int] = []
+
+    def counted(text: str, cells: int) -> list[str]:
+        tries.append(cells)
+        return wrap(text, cells)
+
+    monkeypatch.setattr(frame, "wrap", counted)
+    lines = frame.hanging(" ".join([word] * 100), 200, 4)
+
+    assert len(lines) <= 4
+    assert len(tries) < 40
 
 
 def test_the_zone_of_all_times_is_named_where_there_is_room() -> None:

@@ -89,7 +89,7 @@ def hanging(text: str, columns: int, most: int) -> list[str]:
     lines = _hung(text, columns)
     while len(lines) > most and most > 1:
         lines = _hung(shorten(text, room), columns)
-        room -= 1
+        room -= max(sum(map(width, lines[most:])) // 3, 1)  # in big steps while there is much too much
     return lines if len(lines) <= most else [cut(text, columns)]
 
 
