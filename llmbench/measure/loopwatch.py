@@ -44,12 +44,12 @@ class LoopWatch(selectors.DefaultSelector):
         """When the loop last had nothing to do (`perf_counter_ns`)."""
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        if timeout != 0:
+            self._held_up.since_last_ns()  # what was before counts as absence; what comes from here on, as blindness
         called = perf_counter_ns()
         absence = called - self._returned_ns
         self._note_absence(called, absence)
         queued = super().select(0) if absence > _LOOK_FIRST_NS else []
-        if timeout != 0 and not queued:
-            self._held_up.since_last_ns()  # what was before the wait says nothing of bytes that come in it
         ready = queued or super().select(timeout)
         returned = perf_counter_ns()
         waited = timeout != 0 and not queued and returned - called > _WAITED_NS + _LISTED_NS * len(ready)
