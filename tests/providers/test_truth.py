@@ -104,12 +104,12 @@ async def test_times_are_those_of_the_server(simulator: SpawnedSimulator, family
 
 @pytest.mark.parametrize("family", [RESPONSES, MESSAGES, CONVERSE], ids=lambda family: family.mode)
 async def test_thinking_time_is_told_apart(simulator: SpawnedSimulator, family: Family) -> None:
-    """300 ms between the first reasoning and the first text, by the row as by the server (medians)."""
+    """300 ms between the first reasoning and the first text, by the row as by the server of the same run (medians)."""
     found = await pairs(simulator, family, "reason300-ttft50-gap1-tok63")
     thinking = [(row.time_to_first_token or 0) - (row.time_to_first_reasoning_token or 0) for row, _record in found]
     real = [(record.writes_ns[0] - record.reasoning_writes_ns[0]) / 1e9 for _row, record in found]
     assert len(found) == RUNS
-    assert median(thinking) == pytest.approx(median(real), abs=1 * MS)
+    assert median(abs(row - server) for row, server in zip(thinking, real, strict=True)) < 1 * MS
     assert median(thinking) == pytest.approx(0.300, abs=5 * MS)
 
 
