@@ -22,7 +22,7 @@ from llmbench.cli.demo_past import usual_runs
 from llmbench.cli.exits import CommandError
 from llmbench.cli.past import past_of
 from llmbench.cli.signals import Signals
-from llmbench.cli.watching import Window, check_terminal, watch
+from llmbench.cli.watching import Window, check_terminal, give_way, watch
 from llmbench.clock import SystemClock
 from llmbench.config import Config
 from llmbench.simulator import SpawnedSimulator, credentials, spawn_simulator
@@ -103,6 +103,7 @@ async def _watch(config: Config, env: Mapping[str, str], signals: Signals) -> in
         async with past_of(config, env, way, ours=True) as history:
             feed = LiveFeed(way, explain=engine.explain)
             window = Window(feed=feed, history=history, settings=config.tui, child=engine, ends_with_us=True)
+            give_way()
             return await watch(window, signals)
     finally:
         engine.terminate()  # nothing, if all went well

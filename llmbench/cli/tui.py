@@ -18,7 +18,7 @@ from llmbench.cli.context import load_config
 from llmbench.cli.exits import CommandError, end_now
 from llmbench.cli.past import past_of
 from llmbench.cli.signals import Signals
-from llmbench.cli.watching import Window, check_terminal, watch
+from llmbench.cli.watching import Window, check_terminal, give_way, watch
 from llmbench.config import Config
 from llmbench.error_text import clean
 from llmbench.secrets import SecretError, Secrets
@@ -48,6 +48,7 @@ async def _watch(config: Config, options: argparse.Namespace, signals: Signals) 
     child = await _started(config, way, os.environ) if options.attach is None else None
     async with past_of(config, os.environ, way, ours=options.attach is None) as history:
         feed = LiveFeed(way, explain=lost if child is None else child.explain)
+        give_way()
         code = await watch(Window(feed=feed, history=history, settings=config.tui, child=child), signals)
     return code, history.hangs
 

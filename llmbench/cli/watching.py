@@ -30,6 +30,8 @@ from llmbench.tui.state import State
 
 _QUESTION: Final = "stop the engine that this window started?"
 _LOOK_SECONDS = 0.1
+_BEHIND = 10
+"""Added to the window's niceness: enough for the engine to go first, and on a busy machine it still draws."""
 
 
 def _now() -> datetime:
@@ -53,6 +55,12 @@ def check_terminal() -> None:
     """Raise CommandError if nothing can be drawn here."""
     if (problem := terminal.problem(os.environ)) is not None:
         raise CommandError(f"the dashboard needs a terminal: {problem}; llmbench --headless needs none")
+
+
+def give_way() -> None:
+    """Have this process wait for the processor behind an engine on the same machine. Its children begin before."""
+    with contextlib.suppress(OSError, AttributeError):  # not everywhere, and not in every sandbox
+        os.nice(_BEHIND)
 
 
 async def watch(window: Window, signals: Signals) -> int:

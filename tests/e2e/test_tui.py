@@ -236,9 +236,11 @@ class TestStarted:
         place.configure(groq=[unique()])
         with watching(place, "tui") as shown:
             shown.until("groq", "live")
+            (number,) = engines(place)
+            niceness = [os.getpriority(os.PRIO_PROCESS, process) for process in (shown.pid, number)]
+            assert niceness[0] == niceness[1] + 10, "the window makes way for the engine"
             shown.signal(signal.SIGKILL)
             assert shown.exit_code() == 137
-            (number,) = engines(place)
             with pane([*COMMAND, "tui"], place.folder, place.environment(KEYS)) as again:
                 again.until("groq", "live")
                 assert engines(place) == [number]
