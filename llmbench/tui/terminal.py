@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import signal
 import sys
 import termios
 from collections.abc import Mapping
@@ -21,6 +22,9 @@ _LEAVE = (
     "\x1b[<u\x1b[?1049l\x1b[?25h"  # keys, the other screen, the cursor
 )
 """What takes back all that the driver asks of a terminal."""
+
+_DRIVERS = (signal.SIGTSTP, signal.SIGCONT)
+"""Signals that the driver handles, and goes on handling."""
 
 _DUMB = ("", "dumb", "unknown")
 
@@ -45,6 +49,7 @@ class Terminal:
 
     def __init__(self) -> None:
         self._modes = _modes()
+        self._handlers = {number: signal.getsignal(number) for number in _DRIVERS}
 
     async def draw(self, app: App[T]) -> T | None:
         """Run an app and return what it returns, the terminal being as before. Raises what it ended of."""
@@ -56,12 +61,19 @@ class Terminal:
         except BaseException:
             self.give_back()
             raise
+        finally:
+            self._take_back_handlers()
         _set(self._modes)
         if app._exception is not None:  # noqa: SLF001  nothing public has it
             raise app._exception  # noqa: SLF001
         if app.return_code:
             raise Crashed(said.getvalue().strip() or "the dashboard broke")
         return result
+
+    def _take_back_handlers(self) -> None:
+        """Or the driver would begin to draw again when the process goes on, long after the app has ended."""
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
 
     def give_back(self) -> None:
         """Take back what was asked of the terminal, without waiting for it, and set its modes as they were."""

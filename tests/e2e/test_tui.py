@@ -189,6 +189,29 @@ class TestStarted:
         (sample,) = place.samples()
         assert (sample.outcome, sample.output_tokens) == ("ok", 16)
 
+    @pytest.mark.parametrize("way", ["closed", "continued"])
+    def test_the_terminal_while_the_engine_ends(self, place: Place, way: str) -> None:
+        """A window that was left draws nothing any more, whatever becomes of its terminal, and ends with its engine."""
+        place.configure(groq=[unique("ttft100-gap200")])
+        with watching(place, "tui") as shown:
+            shown.until("groq", "live")
+            shown.press("q")
+            shown.until(QUESTION)
+            shown.press("y")
+            shown.until("finishing what streams now, 1 left")
+            number = shown.pid
+            if way == "closed":
+                shown.close()
+            else:
+                shown.signal(signal.SIGCONT)
+                assert shown.exit_code() == 0
+                shown.assert_restored()
+            for _ in turns(20):
+                if not Path(f"/proc/{number}").exists():
+                    break
+            until_no_engine(place)
+        assert '"message":"ended: ' in engine_log(place)
+
     def test_stopped_at_once(self, place: Place, simulator: SpawnedSimulator) -> None:
         """While the window waits for what streams, Ctrl-C cuts it off; that is recorded, and the exit code tells it."""
         model = unique("ttft100-gap3000")
