@@ -198,10 +198,8 @@ def lane_of(uri: str, database: str, requests: list[RequestRecord]) -> Lane:
         off = [one - (write - writes[0]) / 1e9 for one, write in zip(measured, writes, strict=True)]
         wrong = [one - median(off) for one in off]
         errors += [abs(one) * 1e6 for one in wrong]
-        is_untrue = sum(_is_wrong(*one) for one in zip(wrong, writes, record.written_ns, strict=True)) > 0.01 * len(
-            wrong
-        )
-        untrue += is_untrue and row["resolution"] != "coarse"
+        far_off = sum(_is_wrong(*one) for one in zip(wrong, writes, record.written_ns, strict=True))
+        untrue += far_off > 0.01 * len(wrong) and row["resolution"] != "coarse"
     lag = quantile(sorted(row["client_lag_max"] for row in rows), 0.99)
     return Lane(len(rows), lag, sorted(errors), sum(row["resolution"] == "coarse" for row in rows), untrue)
 

@@ -77,6 +77,17 @@ def until_no_engine(place: Place) -> None:
             return
 
 
+def until_gone(number: int) -> None:
+    next(None for _ in turns(20) if not Path(f"/proc/{number}").exists())
+
+
+def leave_and_stop(shown: Pane) -> None:
+    """Leave a window, and have the engine stopped that it started."""
+    shown.press("q")
+    shown.until(QUESTION)
+    shown.press("y")
+
+
 def engine_log(place: Place) -> str:
     return (place.folder / SPOOL / "engine.log").read_text()
 
@@ -179,9 +190,7 @@ class TestStarted:
                 if simulator.requests(model=model):
                     break
             shown.until("groq", "live")
-            shown.press("q")
-            shown.until(QUESTION)
-            shown.press("y")
+            leave_and_stop(shown)
             assert shown.exit_code() == 0
             shown.assert_restored()
             assert "the engine ended with exit code 0" in shown.text()
@@ -195,9 +204,7 @@ class TestStarted:
         place.configure(groq=[unique("ttft100-gap200")])
         with watching(place, "tui") as shown:
             shown.until("groq", "live")
-            shown.press("q")
-            shown.until(QUESTION)
-            shown.press("y")
+            leave_and_stop(shown)
             shown.until("finishing what streams now, 1 left")
             number = shown.pid
             if way == "closed":
@@ -206,9 +213,7 @@ class TestStarted:
                 shown.signal(signal.SIGCONT)
                 assert shown.exit_code() == 0
                 shown.assert_restored()
-            for _ in turns(20):
-                if not Path(f"/proc/{number}").exists():
-                    break
+            until_gone(number)
             until_no_engine(place)
         assert '"message":"ended: ' in engine_log(place)
 
@@ -218,9 +223,7 @@ class TestStarted:
         place.configure(groq=[model])
         with watching(place, "tui") as shown:
             shown.until("groq", "live")
-            shown.press("q")
-            shown.until(QUESTION)
-            shown.press("y")
+            leave_and_stop(shown)
             shown.until("finishing what streams now, 1 left")
             shown.press("C-c")
             assert shown.exit_code() == 130
@@ -248,9 +251,7 @@ class TestStarted:
             shown.until("groq", "live")
             number = shown.pid
             shown.close()
-            for _ in turns(20):
-                if not Path(f"/proc/{number}").exists():
-                    break
+            until_gone(number)
             until_no_engine(place)
         assert '"message":"ended: ' in engine_log(place)
 

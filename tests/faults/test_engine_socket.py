@@ -29,6 +29,7 @@ from llmbench.simulator import SpawnedSimulator
 from tests.actors.engine import unique
 from tests.e2e.program import SECONDS, SOURCES, Place, ended, until_logged
 from tests.e2e.watching import CHUNK, Viewer, connected, folder_of, line, ordered, send, until_ended
+from tests.faults.memory import resident
 from tests.stores.documents import NOON
 
 NOBODY = 65534
@@ -160,10 +161,10 @@ def test_X17_what_is_no_request_is_refused(place: Place) -> None:
                 assert "this is no request" in str(answer.error)
         with connected(folder) as near:
             send(near, line(Pause())[:-3])
-        held = _resident(process.pid)
+        held = resident(process.pid)
         sent = _pour(folder, 2**30)
         assert sent < 8 * 2**20
-        assert _resident(process.pid) - held < 16 * 2**20
+        assert resident(process.pid) - held < 16 * 2**20
         assert ordered(folder, RunNow("groq", name)).error is None
         before += until_logged(process, name)
         done = ended(process, signal.SIGTERM, before=before)
@@ -181,12 +182,6 @@ def _pour(folder: Path, size: int) -> int:
         except (BrokenPipeError, ConnectionResetError):
             pass
     return sent
-
-
-def _resident(pid: int) -> int:
-    """Return a process's memory in bytes."""
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import random
-import resource
 from collections.abc import Sequence
 from pathlib import Path
 from time import monotonic
@@ -25,6 +24,7 @@ from llmbench.stores.base import Verdict
 from llmbench.stores.spool import Spool
 from llmbench.stores.sqlite import SQLiteStore
 from tests.faults.conftest import Tell
+from tests.faults.memory import resident
 from tests.stores.documents import envelope, failure, sample
 from tests.stores.spooling import SetClock
 
@@ -61,11 +61,6 @@ class Watched(SQLiteStore):
             self.fresh[new.outcome.id] = self._batches
             await self._spool.put([new])
         return verdicts
-
-
-def resident() -> int:
-    """Return the memory of this process in bytes."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 def measured(clock: SetClock) -> Outcome:

@@ -4,8 +4,6 @@
 
 from __future__ import annotations
 
-import json
-import resource
 import signal
 import subprocess
 from collections import Counter
@@ -24,6 +22,8 @@ from llmbench.simulator import SpawnedSimulator
 from tests.actors.engine import unique
 from tests.e2e.program import KEYS, Place, turns
 from tests.faults.conftest import Tell
+from tests.faults.logs import Log
+from tests.faults.memory import resident
 from tests.stores.bridge import KEY, FakeBridge, fake_bridge
 from tests.stores.mongod import running
 from tests.stores.slow_link import slow_link
@@ -39,7 +39,7 @@ class Engine:
 
     def __init__(self, folder: Path, simulator: SpawnedSimulator) -> None:
         self._place = Place(folder, simulator)
-        self._log = folder / "log"
+        self._log = Log(folder / "log")
 
     @contextmanager
     def measuring(self, models: int, store: Mapping[str, str], more: str = "") -> Iterator[subprocess.Popen[str]]:
@@ -49,7 +49,7 @@ class Engine:
         with (self._place.folder / "config.toml").open("a") as file:
             file.write(f'concurrency = 8\n\n[spool]\nfolder = "spool"\n\n{more}')
         with (
-            self._log.open("w") as log,
+            self._log.path.open("w") as log,
             self._place.started("--headless", env={**KEYS, **store}, stdout=log) as process,
         ):
             self.until_told(models)
@@ -57,7 +57,7 @@ class Engine:
 
     def told(self) -> list[str]:
         """Return the ids of what the log tells as recorded."""
-        return [line["id"] for line in self._lines() if line.get("event") == "run"]
+        return [line["id"] for line in self._log.lines() if line.get("event") == "run"]
 
     def until_told(self, outcomes: int) -> None:
         next(None for _ in turns(50.0) if len(self.told()) >= outcomes)
@@ -69,12 +69,8 @@ class Engine:
         assert process.wait(50.0) == 0
         told = self.told()
         ended = f"ended: {len(told)} outcomes recorded, {len(told)} stored, 0 wait in the spool, 0 lost"
-        assert self._lines()[-1]["message"] == ended
+        assert self._log.lines()[-1]["message"] == ended
         assert Counter(stored()) == Counter(told)
-
-    def _lines(self) -> list[dict[str, Any]]:
-        text = self._log.read_text() if self._log.exists() else ""
-        return [json.loads(line) for line in text.split("\n")[:-1]]
 
 
 @pytest.fixture
@@ -122,18 +118,13 @@ def test_K8_a_store_that_takes_nothing_for_long(engine: Engine, tmp_path: Path, 
         with engine.measuring(models, {"MONGODB_URI": mongod.uri}, '[store.mongo]\ndatabase = "test"\n') as process:
             with mongod.frozen():
                 engine.until_told(len(engine.told()) + models)
-                began, told, memory = monotonic(), len(engine.told()), [_resident(process.pid)]
+                began, told, memory = monotonic(), len(engine.told()), [resident(process.pid)]
                 for turn in range(1, rounds + 1):
                     engine.until_told(told + turn * models)
-                    memory.append(_resident(process.pid))
+                    memory.append(resident(process.pid))
                 took = monotonic() - began
             engine.end(process, lambda: [str(row["_id"]) for row in rows.find({}, {"_id": 1})])
     grown = (max(memory) - memory[0]) / 2**20
     tell(f"frozen store: {rounds * models} outcomes recorded in {took:.1f} s; memory {grown:+.1f} MiB")
     assert took < 1.5 * rounds * EVERY
     assert grown < 16
-
-
-def _resident(pid: int) -> int:
-    """Return a process's memory in bytes."""
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize()
