@@ -142,32 +142,22 @@ class Supervisor:
         self._leasing = Leasing(sharing, inbox_in, self.bus, self._clock, store_patience) if sharing else None
         self.scheduler = Scheduler(plan, inbox_out, self._mailboxes, self._clock, self._leasing)
         self.lanes = {lane.settings.name: self._supervise(lane, budget()) for lane in lanes}
-        self._scheduler = Supervised("scheduler", self.scheduler.run, self.bus, self._clock, budget(), announces=False)
-        self._catalogue = (
-            Supervised(
-                CATALOGUE, Refreshing(refresh, self.scheduler).run, self.bus, self._clock, budget(), announces=False
-            )
-            if refresh is not None
-            else None
-        )
-        self._sink = Supervised(SINK, self.sink.run, self.bus, self._clock, budget(), self._sink_down, announces=False)
-        self._leases = (
-            Supervised(LEASES, self._leasing.run, self.bus, self._clock, budget(), announces=False)
-            if self._leasing is not None
-            else None
-        )
-        self._delivery = (
-            Supervised(
-                DELIVERY, self.delivery.run, self.bus, self._clock, budget(), self._delivery_down, announces=False
-            )
-            if self.delivery
-            else None
-        )
-        self._companions: list[Supervised] = []
         self._budget = budget
+        self._scheduler = self._own("scheduler", self.scheduler.run)
+        self._catalogue = self._own(CATALOGUE, Refreshing(refresh, self.scheduler).run) if refresh else None
+        self._sink = self._own(SINK, self.sink.run, self._sink_down)
+        self._leases = self._own(LEASES, self._leasing.run) if self._leasing else None
+        self._delivery = self._own(DELIVERY, self.delivery.run, self._delivery_down) if self.delivery else None
+        self._companions: list[Supervised] = []
         self._lanes_scope = anyio.CancelScope()
         self._drain_seconds = _DRAIN_SECONDS
         self._drain_scopes: list[anyio.CancelScope] = []
+
+    def _own(
+        self, name: str, run: Callable[[], Awaitable[None]], on_down: Callable[[str], None] | None = None
+    ) -> Supervised:
+        """Return an actor that is no lane, supervised; it does not say itself how it is."""
+        return Supervised(name, run, self.bus, self._clock, self._budget(), on_down, announces=False)
 
     def _supervise(self, lane: Lane, budget: RestartBudget) -> Supervised:
         name, actor = lane.settings.name, self.actors[lane.settings.name]
@@ -185,8 +175,7 @@ class Supervisor:
 
     def accompany(self, companion: Companion) -> None:
         """Have this run beside the lanes, from the start of `run` until all is recorded and delivered."""
-        supervised = Supervised(companion.name, companion.run, self.bus, self._clock, self._budget(), announces=False)
-        self._companions.append(supervised)
+        self._companions.append(self._own(companion.name, companion.run))
 
     def tell(self, message: SchedulerMessage) -> None:
         """Tell the scheduler something that a person wants. After the end nobody hears it."""

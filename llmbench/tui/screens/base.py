@@ -147,9 +147,7 @@ class Pane(Asking):
 
     def commands(self) -> Iterator[tuple[Command, str | None]]:
         """Yield this screen's commands, each with the reason for which it can't be carried out now, if there is one."""
-        state = self.dashboard.state
-        subject = self.subject(state)
-        return ((command, refusal(command, state, subject) or self.unfit(command)) for command in commands_of(self.key))
+        return ((command, self._why_not(command)) for command in commands_of(self.key))
 
     def unfit(self, command: Command) -> str | None:
         """Return why a command does nothing here as things are, None if it does: a sentence."""
@@ -178,7 +176,7 @@ class Pane(Asking):
 
     async def run_command(self, command: Command) -> None:
         """Do what a command's key does."""
-        why = next((why for one, why in self.commands() if one is command), None)
+        why = self._why_not(command)
         if why is not None:
             self.notify(f"{command.label}: {why}", severity="warning", markup=False)
         else:
@@ -188,7 +186,14 @@ class Pane(Asking):
         command = BY_ID.get(action)
         if command is None or not self.is_mounted:
             return True
-        return None if any(why for one, why in self.commands() if one is command) else True
+        return None if self._why_not(command) else True
+
+    def _why_not(self, command: Command) -> str | None:
+        """Return why a command can't be carried out now, None if it can, or if it is none of this screen's."""
+        if self.key not in command.on:
+            return None
+        state = self.dashboard.state
+        return refusal(command, state, self.subject(state)) or self.unfit(command)
 
     async def on_key(self, event: events.Key) -> None:
         """Say why a key does nothing."""
