@@ -64,7 +64,8 @@ class Engine:
 
     def end(self, process: subprocess.Popen[str], stored: Callable[[], list[str]]) -> None:
         """Let it deliver, and end it; nothing was lost, and nothing is stored twice."""
-        next(None for _ in turns(50.0) if len(stored()) >= len(self.told()))
+        before = len(self.told())  # it goes on measuring meanwhile
+        next(None for _ in turns(50.0) if len(stored()) >= before)
         process.send_signal(signal.SIGTERM)
         assert process.wait(50.0) == 0
         told = self.told()
