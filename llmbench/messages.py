@@ -356,7 +356,7 @@ class LaneFigures(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """How a lane gets on, once a second while somebody watches.
 
     ``due`` counts models that are due and not in flight; ``next_due`` is when the next one will be, None if one is, or
-    none ever. ``slowdown`` is what the pace of ``requests_per_minute`` is divided by. ``paused``: by a person.
+    none ever. ``slowdown`` is what the pace of ``requests_per_minute`` is divided by. ``paused_since``: by a person.
     """
 
     lane: str
@@ -369,7 +369,7 @@ class LaneFigures(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     requests_per_minute: float
     slowdown: float = 1.0
     breaker: BreakerStatus = "closed"
-    paused: bool = False
+    paused_since: datetime | None = None
 
 
 class SpoolFigures(msgspec.Struct, frozen=True, kw_only=True):
@@ -403,4 +403,11 @@ class EngineFigures(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     spool: SpoolFigures | None = None
 
 
-LiveEvent = LaneState | RunStarted | RunProgress | RunFinished | StoreState | LaneFigures | EngineFigures
+class Commanded(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """A person had the engine do something: ``done`` is the sentence that they got for an answer."""
+
+    at: datetime
+    done: str
+
+
+LiveEvent = LaneState | RunStarted | RunProgress | RunFinished | StoreState | LaneFigures | EngineFigures | Commanded

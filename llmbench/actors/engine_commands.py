@@ -11,7 +11,7 @@ from llmbench.actors.plans import Plan, Rotation
 from llmbench.actors.scheduler import Scheduler
 from llmbench.clock import Clock, SystemClock
 from llmbench.error_text import visible
-from llmbench.messages import LookAgain, Model, SchedulerMessage
+from llmbench.messages import Commanded, LookAgain, Model, SchedulerMessage
 from llmbench.naming import fold, folded, key_of
 from llmbench.stores.base import Store, StoreError, UnknownModel
 
@@ -49,8 +49,8 @@ class LaneInCharge(Protocol):
 class Commands:
     """Carries out orders.
 
-    ``tell`` reaches the scheduler; ``closed`` says whether a lane's breaker is open; ``refresh`` reads the catalogue
-    for the plan, None for one that does not follow it.
+    ``tell`` reaches the scheduler; ``closed`` says whether a lane's breaker is open; ``publish`` gets what was done;
+    ``refresh`` reads the catalogue for the plan, None for one that does not follow it.
     """
 
     def __init__(
@@ -61,6 +61,7 @@ class Commands:
         lanes: Mapping[str, LaneInCharge],
         closed: Callable[[str], bool],
         store: Store,
+        publish: Callable[[Commanded], None],
         refresh: Refresh | None = None,
         *,
         clock: Clock | None = None,
@@ -71,6 +72,7 @@ class Commands:
         self._lanes = lanes
         self._closed = closed
         self._store = store
+        self._publish = publish
         self._refresh = refresh
         self._clock = clock or SystemClock()
 
@@ -81,8 +83,10 @@ class Commands:
             return EngineAnswer(error=visible(str(error)))
         except UnknownModel as error:
             return EngineAnswer(error=visible(_unknown(error)))
-        logger.info("from the dashboard: %s", visible(done))
-        return EngineAnswer(done=visible(done))
+        said = visible(done)
+        logger.info("from the dashboard: %s", said)
+        self._publish(Commanded(at=self._clock.now(), done=said))
+        return EngineAnswer(done=said)
 
     async def _do(self, order: Order) -> str:
         match order:

@@ -44,7 +44,7 @@ class Holds(Protocol):
     @property
     def hold(self) -> str | None: ...
 
-    def paused(self, provider: str) -> bool: ...
+    def paused_since(self, provider: str) -> datetime | None: ...
 
 
 class About(msgspec.Struct, frozen=True):
@@ -122,7 +122,7 @@ class Figures:
             requests_per_minute=lane.requests_per_minute,
             slowdown=lane.slowdown,
             breaker=lane.breaker,
-            paused=self._scheduler.paused(lane.name),
+            paused_since=self._scheduler.paused_since(lane.name),
         )
 
     def _engine(self) -> EngineFigures:

@@ -7,6 +7,7 @@ from itertools import chain
 from operator import itemgetter
 
 from llmbench.messages import (
+    Commanded,
     EngineFigures,
     LaneFigures,
     LaneState,
@@ -39,7 +40,7 @@ class Latest:
     def note(self, event: LiveEvent) -> None:
         """Take note of an event."""
         match event:
-            case RunProgress():
+            case RunProgress() | Commanded():
                 pass
             case RunStarted():
                 self._begin(event)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
+from datetime import datetime
 
 import anyio
 import msgspec
@@ -58,29 +59,33 @@ class Scheduler:
         self._asked: dict[str, int] = {}
         self._asleep = anyio.CancelScope()
         self._hold: str | None = None
-        self._paused: set[str] = set()
+        self._paused: dict[str, datetime] = {}
 
     @property
     def hold(self) -> str | None:
         """Why nothing new is started in any lane; None if that is not so."""
-        return self._hold or (_PAUSED if self._paused >= self._mailboxes.keys() else None)
+        return self._hold or (_PAUSED if self._paused.keys() >= self._mailboxes.keys() else None)
 
     def paused(self, provider: str) -> bool:
         """Say whether a person has paused this lane."""
         return provider in self._paused
+
+    def paused_since(self, provider: str) -> datetime | None:
+        """Return when a person paused this lane, None if it is not paused."""
+        return self._paused.get(provider)
 
     def pause(self, provider: str) -> None:
         """Start nothing new in a lane; the same again is no error.
 
         What it has asked for stays asked for, as a lane that waits for a job does not ask again.
         """
-        self._paused.add(provider)
+        self._paused.setdefault(provider, self._clock.now())
         back = self._take_back(provider, "the lane was paused")
         self._asked[provider] = self._asked.get(provider, 0) + back
 
     def resume(self, provider: str) -> None:
         """Undo `pause`. `LookAgain` has to tell of it."""
-        self._paused.discard(provider)
+        self._paused.pop(provider, None)
 
     async def run(self) -> None:
         while not self._plan.finished:

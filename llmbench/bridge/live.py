@@ -12,6 +12,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from llmbench.messages import (
+    Commanded,
     EngineFigures,
     Failure,
     LaneFigures,
@@ -59,7 +60,7 @@ class _Kind(msgspec.Struct):
     outcome: str
 
 
-_Wire = LaneState | RunStarted | RunProgress | _Finished | StoreState | LaneFigures | EngineFigures
+_Wire = LaneState | RunStarted | RunProgress | _Finished | StoreState | LaneFigures | EngineFigures | Commanded
 
 _events: msgspec.json.Decoder[_Wire] = msgspec.json.Decoder(_Wire)
 _samples = msgspec.json.Decoder(Sample)
@@ -68,7 +69,7 @@ _kinds = msgspec.json.Decoder(_Kind)
 _losses = msgspec.json.Decoder(Dropped)
 _TAGS: Final = frozenset(
     str(event.__struct_config__.tag)
-    for event in (LaneState, RunStarted, RunProgress, RunFinished, StoreState, LaneFigures, EngineFigures)
+    for event in (LaneState, RunStarted, RunProgress, RunFinished, StoreState, LaneFigures, EngineFigures, Commanded)
 )
 
 

@@ -33,6 +33,7 @@ def local_side(
         supervisor.lanes,
         lambda lane: actors[lane].breaker != "closed",
         store,
+        bus.publish,
         refresh,
     )
     figures = Figures(bus, actors.values(), plan, scheduler, about, spool)

@@ -11,6 +11,7 @@ from typing import Final
 import msgspec
 
 from llmbench.messages import (
+    Commanded,
     EngineFigures,
     Failure,
     LaneFigures,
@@ -77,7 +78,13 @@ def lane_state(event: LaneState) -> LaneState:
 
 
 def lane_figures(event: LaneFigures) -> LaneFigures:
-    return msgspec.structs.replace(event, at=time_of(event.at), next_due=_maybe(event.next_due))
+    return msgspec.structs.replace(
+        event, at=time_of(event.at), next_due=_maybe(event.next_due), paused_since=_maybe(event.paused_since)
+    )
+
+
+def commanded(event: Commanded) -> Commanded:
+    return Commanded(at=time_of(event.at), done=safe(event.done, _REASON))
 
 
 def store_state(event: StoreState) -> StoreState:

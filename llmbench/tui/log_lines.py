@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Final, Literal
 
 from llmbench.logs import describe_run
-from llmbench.messages import EngineFigures, LaneState, RunFinished, StoreState
+from llmbench.messages import Commanded, EngineFigures, LaneState, RunFinished, StoreState
 from llmbench.tui.state import Finished, Lane, Link, LogLine
 from llmbench.tui.text import safe
 
@@ -68,6 +68,11 @@ def of_engine(event: EngineFigures, before: EngineFigures | None) -> LogLine | N
 
 def _engine_line(event: EngineFigures, level: Level, text: str) -> LogLine:
     return LogLine(at=event.at, level=level, source="engine", text=_text(text))
+
+
+def of_command(event: Commanded) -> LogLine:
+    """Return the line of what a person had the engine do, from whichever dashboard."""
+    return LogLine(at=event.at, level="info", source="a person", text=_text(event.done))
 
 
 def of_link(link: Link, before: Link, at: datetime) -> LogLine | None:

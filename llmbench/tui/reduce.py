@@ -12,6 +12,7 @@ import msgspec
 
 from llmbench.bridge.live import Dropped
 from llmbench.messages import (
+    Commanded,
     EngineFigures,
     Failure,
     LaneFigures,
@@ -202,6 +203,9 @@ class _Draft:
             self.store_since = event.at
         self.store = event
 
+    def commanded(self, event: Commanded) -> None:
+        self.say(log_lines.of_command(incoming.commanded(event)))
+
     # runs
 
     def run_started(self, event: RunStarted) -> None:
@@ -345,6 +349,7 @@ _HANDLERS: Final[Mapping[type, Callable[[_Draft, Any], None]]] = {
     LaneFigures: _Draft.lane_figures,
     EngineFigures: _Draft.engine_figures,
     StoreState: _Draft.store_state,
+    Commanded: _Draft.commanded,
     RunStarted: _Draft.run_started,
     RunProgress: _Draft.run_progress,
     RunFinished: _Draft.run_finished,

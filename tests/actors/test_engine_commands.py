@@ -68,6 +68,7 @@ def commands(engine: Engine, plan: Plan, store: SQLiteStore) -> Commands:
         supervisor.lanes,
         lambda name: actors[name].breaker != "closed",
         store,
+        supervisor.bus.publish,
         engine.reread if isinstance(engine, Commanded) else None,
     )
 

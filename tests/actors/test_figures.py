@@ -89,7 +89,7 @@ async def test_what_is_told_of_lanes(simulator: SpawnedSimulator, store: SQLiteS
     assert isinstance(groq, LaneFigures)
     assert (groq.models, groq.due, groq.next_due, groq.in_flight) == (2, 2, None, 0)
     assert (groq.concurrency, groq.requests_per_minute, groq.slowdown) == (2, 60_000.0, 1.0)
-    assert (groq.breaker, groq.paused) == ("closed", False)
+    assert (groq.breaker, groq.paused_since) == ("closed", None)
     assert isinstance(together, LaneFigures)
     assert (together.models, together.due, together.next_due) == (2, 0, last + FRESH)
 

@@ -271,6 +271,10 @@ async def test_a_paused_lane_gets_nothing_and_keeps_its_questions() -> None:
         assert (await around.job("openai")).model.model_id == "c"
         assert around.handed_out() == []
         assert (around.scheduler.paused("groq"), around.scheduler.hold) == (True, None)
+        since = around.scheduler.paused_since("groq")
+        assert since is not None
+        around.scheduler.pause("groq")
+        assert around.scheduler.paused_since("groq") is since
 
         around.scheduler.resume("groq")
         around.tell(LookAgain())

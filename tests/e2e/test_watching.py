@@ -40,7 +40,7 @@ def test_who_attaches_sees_how_things_are_and_then_every_run(place: Place) -> No
     assert figures.lanes == ("groq", "together")
     assert figures.spool is not None
     assert isinstance(lane, LaneFigures)
-    assert (lane.models, lane.due, lane.paused) == (1, 0, False)
+    assert (lane.models, lane.due, lane.paused_since) == (1, 0, None)
     assert isinstance(finished, RunFinished)
     (started,) = [event for event in viewer.events if isinstance(event, RunStarted) and event.model_id == name]
     assert started.outcome_id == finished.outcome.id
@@ -67,7 +67,7 @@ def test_orders_that_last(place: Place) -> None:
             assert "all lanes are paused" in str(ordered(folder, Pause()).done)
             paused = datetime.now(UTC)
             held = viewer.until(lambda event: isinstance(event, EngineFigures) and event.hold is not None)
-            viewer.until(lambda event: isinstance(event, LaneFigures) and event.paused)
+            viewer.until(lambda event: isinstance(event, LaneFigures) and event.paused_since is not None)
             ordered(folder, RunNow("groq", name))
             assert "measured no more" in str(ordered(folder, DisableModel("together", other, "too dear")).done)
             viewer.until(lambda event: isinstance(event, LaneFigures) and event.lane == "together" and not event.models)

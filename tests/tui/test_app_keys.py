@@ -101,11 +101,11 @@ async def _sort(dashboard: Driven) -> None:
     await dashboard.press("s")
     assert dashboard.pane.grid.order == Order(0)
     assert [row.key for row in dashboard.pane.grid.table.rows] == sorted(own)
-    assert "▲provider" in dashboard.text()[dashboard.row("TTFT ms")]
+    assert "↑provider" in dashboard.text()[dashboard.row("TTFT ms")]
 
     await dashboard.press("S")
     assert [row.key for row in dashboard.pane.grid.table.rows] == sorted(own, reverse=True)
-    assert "▼provider" in dashboard.text()[dashboard.row("TTFT ms")]
+    assert "↓provider" in dashboard.text()[dashboard.row("TTFT ms")]
 
     shown = len(dashboard.pane.grid._fitted)
     await dashboard.press(*["s"] * shown)
@@ -173,7 +173,7 @@ async def _run_now(dashboard: Driven) -> None:
 @story("pause_lane")
 async def _pause_lane(dashboard: Driven) -> None:
     await dashboard.press("P")
-    await dashboard.told(states.lane_figures("anthropic", paused=True))
+    await dashboard.told(states.lane_figures("anthropic", paused_since=states.at(-3)))
     assert dashboard.shows("‖ paused by a person: anthropic")
     paused = next(row.key for row in dashboard.pane.grid.table.rows if row.key == "anthropic")
     while dashboard.pane.grid.chosen != paused:

@@ -141,6 +141,21 @@ class TestModels:
             assert row is not None
             assert not row.enabled
 
+    async def test_the_next_key_is_about_the_same_model(self, history: History, tmp_path: Path) -> None:
+        """Though nobody moved the cursor, and the first key's order moved its row away from under it."""
+        store = SQLiteStore(tmp_path / "llmbench.db")
+        async with shown(history, "models", state=commanding()) as dashboard:
+            before = [row.key for row in dashboard.pane.grid.table.rows]
+            assert dashboard.pane.grid.chosen == before[0] == "groq/llama"
+            await store.open()
+            await store.disable_model("groq", "llama", reason="too slow", by="ana", at=NOW)
+            await store.close()
+            await press(dashboard, "x", *"too slow", "enter")
+            assert [row.key for row in dashboard.pane.grid.table.rows] != before
+
+            await press(dashboard, "E")
+            assert dashboard.feed.asked[-1] == EnableModel("groq", "llama")
+
     async def test_an_engine_that_can_only_be_watched(self, history: History) -> None:
         state = msgspec.structs.replace(healthy(), link=msgspec.structs.replace(healthy().link, commands=False))
         async with shown(history, "models", state=state) as dashboard:

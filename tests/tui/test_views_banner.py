@@ -38,7 +38,10 @@ class TestBanner:
         down = after(lost, [LaneState(lane="groq", status="down", at=at(-9))], at(-40 / 60))
 
         assert [cell.text for cell in banner(down, NOW)] == [
-            "✖ engine not reachable since 12:06 (40 s): the engine closed the connection; what is shown is 40 s old",
+            (
+                "✖ engine not reachable since 12:06 (40 s): the engine closed the connection; what is shown is 40 s old"
+                "; tried again; to start it: llmbench --headless"
+            ),
             "✖ groq down since 11:58 (9 min)",
         ]
 
@@ -74,12 +77,12 @@ class TestBanner:
         assert lines(engine_figures(spool=one)) == ["▲ spool look at it: 1 outcome is quarantined"]
 
     def test_what_changes_what_is_measured_is_noted(self) -> None:
-        found = lines(engine_figures(hold="the spool is full", loop_lag=0.2), lane_figures("groq", paused=True))
+        found = lines(engine_figures(hold="the spool is full", loop_lag=0.2), lane_figures("groq", paused_since=at(-3)))
 
         assert found == [
             "▲ the engine's loop was away for 200 ms: stamps may be late",
             "‖ no new run is started: the spool is full",
-            "‖ paused by a person: groq",
+            "‖ paused by a person: groq since 12:04 (3 min)",
         ]
 
     def test_foreign_text_is_data_and_bounded(self) -> None:

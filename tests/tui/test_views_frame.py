@@ -107,6 +107,8 @@ def test_the_zone_of_all_times_is_named_where_there_is_room() -> None:
 
 
 def test_a_small_terminal_is_told_its_size_and_the_worst() -> None:
+    worst = Cell("✖ groq down since 12:03: key refused; check the variable GROQ_API_KEY", "bad")
+    assert frame.too_small(30, 6, (worst,))[-1].text.strip().endswith("GROQ_API_KEY")
     told = frame.too_small(58, 12, (Cell("✖ groq down", "bad"), Cell("▲ together slow", "warn")))
 
     assert [cell.text for cell in told] == ["terminal too small (58×12), need 60×15", "✖ groq down"]

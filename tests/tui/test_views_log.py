@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from llmbench.messages import LaneState
+from llmbench.messages import Commanded, LaneState
 from llmbench.tui.state import LogLine
 from llmbench.tui.views.log import log
 from tests.tui import states
@@ -16,6 +16,15 @@ class TestLines:
 
         assert [cell.text for cell in first.cells] == ["12:07:30", "✖ error", "groq", "down: key refused"]
         assert first.cells[1].tone == "bad"
+
+    def test_what_a_person_had_the_engine_do(self) -> None:
+        """Whoever it was: it comes from the engine, and is data."""
+        state = after(states.healthy(), [Commanded(at=at(-1), done="groq is paused\n\x1b[2J")])
+        line = log(state, NOW, "a person").rows[0]
+
+        assert [cell.text for cell in line.cells][:3] == ["12:06:30", "● info", "a person"]
+        assert line.cells[3].text.startswith("groq is paused")
+        assert line.cells[3].text.isprintable()
 
     def test_their_keys_stay_when_others_come_and_are_all_different(self) -> None:
         before = states.one_lane_down()

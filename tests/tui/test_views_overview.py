@@ -68,7 +68,7 @@ class TestStates:
         assert groq["why"].text.startswith("5 of its last 20 runs failed, lately auth: ")
 
     def test_one_that_is_paused_says_so(self) -> None:
-        assert state_of(lane_figures("groq", paused=True)) == "‖ paused"
+        assert state_of(lane_figures("groq", paused_since=at(-3))) == "‖ paused"
 
     def test_one_without_runs_says_so(self) -> None:
         state = after(states.empty(), states.attached())

@@ -29,26 +29,29 @@ class Asking(Screen[None]):
         """Return what the chosen row is about, None if there is none."""
         return None
 
+    def stay(self) -> None:
+        """Keep what is chosen chosen: the next key is about the same, also if this one's order changes the rows'."""
+
     def carried_out(self, request: EngineRequest) -> None:
         """The engine has done what was asked of it: what is shown may be of before that."""
 
     def action_run_now(self) -> None:
-        subject = self.subject(self.dashboard.state)
+        subject = self._acted_on()
         if subject is not None:
             self._ask(RunNow(subject.provider, subject.model_id))
 
     def action_pause_lane(self) -> None:
-        subject = self.subject(self.dashboard.state)
+        subject = self._acted_on()
         if subject is not None:
             self._ask(pausing(self.dashboard.state, subject.provider))
 
     def action_enable(self) -> None:
-        subject = self.subject(self.dashboard.state)
+        subject = self._acted_on()
         if subject is not None and subject.model_id is not None:
             self._ask(EnableModel(subject.provider, subject.model_id))
 
     def action_disable(self) -> None:
-        subject = self.subject(self.dashboard.state)
+        subject = self._acted_on()
         if subject is None or subject.model_id is None:
             return
         provider, model_id = subject.provider, subject.model_id
@@ -60,6 +63,10 @@ class Asking(Screen[None]):
         question = f"Why is {safe(f'{provider}/{model_id}', 200)} to be measured no more?"
         self.app.push_screen(Prompt(question, "the reason, as others will read it", LONGEST_REASON), disable)
 
+    def _acted_on(self) -> Subject | None:
+        self.stay()
+        return self.subject(self.dashboard.state)
+
     def _ask(self, request: EngineRequest) -> None:
         self.dashboard.ask(request)
 
@@ -67,5 +74,5 @@ class Asking(Screen[None]):
 def pausing(state: State, provider: str) -> Pause | Resume:
     """Return the request that turns a lane's pause around."""
     lane = state.lanes.get(provider)
-    is_paused = lane is not None and lane.figures is not None and lane.figures.paused
+    is_paused = lane is not None and lane.figures is not None and lane.figures.paused_since is not None
     return Resume(provider) if is_paused else Pause(provider)

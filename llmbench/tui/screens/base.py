@@ -70,6 +70,9 @@ class Pane(Asking):
     def frame(self, now: datetime) -> None:
         """Do what is due by now, such as asking the store."""
 
+    def stay(self) -> None:
+        self.grid.stay()
+
     # how it is made
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Final
 
@@ -18,6 +18,7 @@ _REASON_CELLS: Final = 400
 _NAMES_CELLS: Final = 120
 _LONGEST_LAG: Final = 0.05
 _MANY: Final = 3
+_START: Final = "; tried again; to start it: llmbench --headless"
 
 Trouble = tuple[str, Verdict]
 
@@ -29,15 +30,14 @@ def banner(state: State, now: datetime) -> tuple[Cell, ...]:
         *([_lost(state, link, now)] if link.is_trouble else []),
         *_parts(state, now),
         *_lanes(state, now),
-        *_notes(state),
+        *_notes(state, now),
     )
 
 
 def _lost(state: State, link: Verdict, now: datetime) -> Cell:
     line = _line("engine", link, now)
-    return Cell(
-        f"{line.text}; what is shown is {age(state.link.heard, now)} old" if state.link.heard else line.text, "bad"
-    )
+    old = f"; what is shown is {age(state.link.heard, now)} old" if state.link.heard else ""
+    return Cell(f"{line.text}{old}{'' if state.link.status == 'live' else _START}", "bad")
 
 
 def _parts(state: State, now: datetime) -> Iterator[Cell]:
@@ -80,17 +80,20 @@ def _line(name: str, verdict: Verdict, now: datetime) -> Cell:
     return Cell(f"{whole}{reason}{again}", verdict.tone, full=f"{whole}: {verdict.reason}" if verdict.reason else None)
 
 
-def _notes(state: State) -> Iterator[Cell]:
+def _notes(state: State, now: datetime) -> Iterator[Cell]:
     """Yield what is no failure, and changes what is measured."""
     engine = state.engine
     if engine is not None and engine.loop_lag >= _LONGEST_LAG:
         yield Cell(f"▲ the engine's loop was away for {seconds(engine.loop_lag)}: stamps may be late", "warn")
     if engine is not None and engine.hold is not None:
         yield Cell(f"‖ no new run is started: {cut(engine.hold, _REASON_CELLS)}", "accent")
-    paused = [name for name, lane in state.lanes.items() if lane.figures is not None and lane.figures.paused]
+    paused = list(_paused(state, now))
     if paused:
-        yield Cell(f"‖ paused by a person: {cut(_listed(paused), _NAMES_CELLS)}", "accent")
+        yield Cell(f"‖ paused by a person: {cut(', '.join(paused), _NAMES_CELLS)}", "accent")
 
 
-def _listed(names: Iterable[str]) -> str:
-    return ", ".join(safe(name, NAME_LIMIT) for name in names)
+def _paused(state: State, now: datetime) -> Iterator[str]:
+    for name, lane in state.lanes.items():
+        since = lane.figures.paused_since if lane.figures is not None else None
+        if since is not None:
+            yield f"{safe(name, NAME_LIMIT)} since {time_of_day(since, now)} ({age(since, now)})"

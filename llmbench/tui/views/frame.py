@@ -107,7 +107,8 @@ def too_small(columns: int, rows: int, banner: tuple[Cell, ...]) -> tuple[Cell, 
     """Return what is shown on a terminal that is too small for anything else: what it needs, and the worst news."""
     need = f"terminal too small ({columns}×{rows}), need {LEAST_WIDTH}×{LEAST_HEIGHT}"
     worst = banner[0] if banner else Cell("● nothing is known to be wrong", "good")
-    return (Cell(cut(need, columns), "warn"), Cell(cut(worst.text, columns), worst.tone))
+    told = hanging(worst.text, columns, max(rows - 1, 1))
+    return (Cell(cut(need, columns), "warn"), *(Cell(line, worst.tone) for line in told))
 
 
 def filtering(text_filter: str, shown: int) -> Cell:

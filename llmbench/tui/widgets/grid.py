@@ -138,7 +138,7 @@ class Grid(ScrollView, can_focus=True, inherit_bindings=False):
 
     def _heading_strip(self) -> Strip:
         style = self.get_component_rich_style("grid--heading")
-        mark = "▼" if self._order.reverse else "▲"
+        mark = "↓" if self._order.reverse else "↑"
 
         def name(column: Fitted) -> str:
             text = self._table.columns[column.place].name
@@ -182,6 +182,10 @@ class Grid(ScrollView, can_focus=True, inherit_bindings=False):
             self.post_message(self.Chosen(self, cursor.key))
         if before.place != cursor.place:
             self._redraw(iter((before.place, cursor.place)))
+
+    def stay(self) -> None:
+        """Keep the cursor on its row from now on, wherever that goes."""
+        self._cursor = self._cursor.at(self._rows, self._cursor.place)
 
     def _go(self, index: int) -> None:
         self._move(self._cursor.at(self._rows, index))
