@@ -62,6 +62,12 @@ class Child:
         code = self._process.poll()
         return code if code is None or code >= 0 else 128 - code
 
+    @property
+    def ended_by(self) -> int | None:
+        """The number of the signal that ended it, None if it heeded it and ended by itself, or if it runs."""
+        code = self._process.poll()
+        return -code if code is not None and code < 0 else None
+
     def terminate(self) -> None:
         """Ask it to finish what streams and to end; the second time, to end at once."""
         if self.code is None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 from datetime import datetime
 from typing import Final
 
@@ -156,8 +157,15 @@ async def _stopped(child: Child, window: Window, signals: Signals) -> int:
             group.cancel_scope.cancel()
     with contextlib.suppress(OSError):
         output.status("")
-        output.note(f"the engine ended with exit code {code}{_log(child, window)}")
+        output.note(f"{how_it_ended(child)}{_log(child, window)}")
     return code
+
+
+def how_it_ended(child: Child) -> str:
+    """Tell how an engine ended that was told to: by the signal itself if it did not listen for one yet."""
+    if child.ended_by == signal.SIGTERM:
+        return "the engine was stopped before it had begun"
+    return f"the engine ended with exit code {child.code}"
 
 
 def _log(child: Child, window: Window) -> str:

@@ -18,6 +18,7 @@ from llmbench.actors.engine_requests import ENGINE_SOCKET, Pause, RunNow
 from llmbench.cli import child
 from llmbench.cli.child import LOG, AlreadyStarted, Child, last_lines
 from llmbench.cli.tui import _started
+from llmbench.cli.watching import how_it_ended
 from llmbench.config import Config, load
 from llmbench.log_file import LIMIT_BYTES
 from llmbench.messages import LaneFigures, LaneState, RunFinished, RunStarted
@@ -73,6 +74,8 @@ async def test_an_engine_is_started_watched_and_ended(place: Place) -> None:
         engine.terminate()
         with anyio.fail_after(20):
             assert await engine.ended() == 0
+        assert engine.ended_by is None
+        assert how_it_ended(engine) == "the engine ended with exit code 0"
     assert engine.log == folder / LOG
     assert engine.log.stat().st_mode & 0o777 == 0o600
     assert engine.last_lines()[-1].startswith("ended: ")
@@ -94,6 +97,16 @@ async def test_an_engine_that_can_not_start_says_why(place: Place) -> None:
     assert engine.last_lines()[0].startswith(
         "llmbench: there is nothing to measure: the catalogue has no enabled model"
     )
+
+
+async def test_an_engine_that_is_stopped_before_it_listens(place: Place) -> None:
+    """Its end is the signal's own, and is told as what it was; that of one which heeds a signal is not."""
+    async with started(place, configure(place, unique())) as engine:
+        engine.terminate()
+        with anyio.fail_after(20):
+            assert await engine.ended() == 128 + signal.SIGTERM
+        assert engine.ended_by == signal.SIGTERM
+        assert how_it_ended(engine) == "the engine was stopped before it had begun"
 
 
 async def test_an_engine_that_is_killed(place: Place) -> None:

@@ -234,8 +234,8 @@ class TestEngine:
 
         assert stamps["state"].text == "▲ user, late"
         assert stamps["what it says"].text == (
-            "50 of 200 runs coarse: gaps may be over 1 ms off, and count in no ranking;"
-            " 75 % by the kernel's clock; loop away for 250 ms at worst"
+            "50 of 200 runs coarse; 75 % by the kernel's clock; loop away for 250 ms at worst;"
+            " gaps of coarse ones may be over 1 ms off, and count in no ranking"
         )
 
     @pytest.mark.parametrize(("coarse", "told"), [(0, "● 100 % fine"), (1, "● 99 % fine"), (98, "▲ 51 % fine")])

@@ -127,10 +127,13 @@ def _stamps(state: State) -> str:
     if not runs:
         return _joined(lag, "no run yet to judge stamps by")
     coarse = sum(run.coarse for run in runs)
-    said = f"{coarse} of {plural(len(runs), 'run')} coarse"
-    said += ": gaps may be over 1 ms off, and count in no ranking" if coarse else ""
     by_kernel = sum(run.clock == "kernel" for run in runs) / len(runs)
-    return _joined(said, f"{numbers.share(by_kernel)} by the kernel's clock", lag)
+    return _joined(
+        f"{coarse} of {plural(len(runs), 'run')} coarse",
+        f"{numbers.share(by_kernel)} by the kernel's clock",
+        lag,
+        "gaps of coarse ones may be over 1 ms off, and count in no ranking" if coarse else None,
+    )
 
 
 def _events(state: State, now: datetime) -> str:
