@@ -159,10 +159,12 @@ async def run_until_signal(
         nonlocal first, second
         with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
             async for number in signals:
+                if second is not None:  # heeded: what is cut off is still to be recorded
+                    continue
                 if supervisor.stopping:
                     second = number
                     supervisor.abort()
-                    return
+                    continue
                 first = number
                 grace = f"for up to {supervisor.grace_seconds:g} s"
                 tell(f"{number.name}: finishing {what}, {grace}; once more to stop at once")

@@ -157,14 +157,14 @@ async def _stopped(child: Child, window: Window, signals: Signals) -> int:
             group.cancel_scope.cancel()
     with contextlib.suppress(OSError):
         output.status("")
-        output.note(f"{how_it_ended(child)}{_log(child, window)}")
+        output.note(f"{how_it_ended(child, heard=window.feed.heard_before)}{_log(child, window)}")
     return code
 
 
-def how_it_ended(child: Child) -> str:
-    """Tell how an engine ended that was told to: by the signal itself if it did not listen for one yet."""
+def how_it_ended(child: Child, *, heard: bool) -> str:
+    """Tell how an engine ended that was told to: by the signal itself if it did not listen for one yet, or any more."""
     if child.ended_by == signal.SIGTERM:
-        return "the engine was stopped before it had begun"
+        return f"the engine was stopped {'at once' if heard else 'before it had begun'} (exit code {child.code})"
     return f"the engine ended with exit code {child.code}"
 
 

@@ -186,12 +186,15 @@ def url_problem(url: str) -> str | None:
     return None
 
 
+_START: Final = "start one with llmbench tui or llmbench --headless"
+
+
 def _not_there(path: Path, error: OSError) -> str:
     match error:
         case FileNotFoundError() | NotADirectoryError():
-            return f"no engine runs: there is no {path}"
+            return f"no engine runs: there is no {path}; {_START}"
         case ConnectionRefusedError():
-            return f"no engine runs: nobody listens at {path}"
+            return f"no engine runs: nobody listens at {path}; {_START}"
         case PermissionError():
             return f"{path} belongs to another user: attach as that user"
         case TimeoutError():

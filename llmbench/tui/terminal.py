@@ -73,7 +73,8 @@ class Terminal:
     def _take_back_handlers(self) -> None:
         """Or the driver would begin to draw again when the process goes on, long after the app has ended."""
         for number, handler in self._handlers.items():
-            signal.signal(number, handler)
+            if handler is not None:  # one that was set from elsewhere is out of reach
+                signal.signal(number, handler)
 
     def give_back(self) -> None:
         """Take back what was asked of the terminal, without waiting for it, and set its modes as they were."""

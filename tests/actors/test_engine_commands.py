@@ -13,6 +13,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
+from llmbench import messages
 from llmbench.actors.due import ModelClock
 from llmbench.actors.engine_commands import Commands
 from llmbench.actors.engine_requests import DisableModel, EnableModel, Order, Pause, Resume, RunNow
@@ -244,14 +245,17 @@ class TestPausing:
             await engine.done(Resume())
             assert engine.supervisor.scheduler.hold == "spool_full: no room"
 
-    async def test_it_is_logged(
+    async def test_it_is_logged_and_told_to_who_watches(
         self, simulator: SpawnedSimulator, store: SQLiteStore, caplog: pytest.LogCaptureFixture
     ) -> None:
         """Whoever reads the log learns why an engine does nothing; what was not done is not in it."""
         caplog.set_level(logging.INFO, "llmbench.actors.engine_commands")
         async with commanded(simulator, store, ("groq", unique())) as engine:
-            await engine.error(Resume())
-            await engine.done(Pause("groq"))
+            with engine.bus.watch() as events:
+                await engine.error(Resume())
+                done = await engine.done(Pause("groq"))
+                seen = [await anext(events) for _ in range(events.waiting)]
+        assert [event.done for event in seen if isinstance(event, messages.Commanded)] == [done]
         told = [record.message for record in caplog.records if record.name == "llmbench.actors.engine_commands"]
         assert told == ["from the dashboard: groq is paused: nothing new is started, what streams goes on"]
 

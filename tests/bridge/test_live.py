@@ -12,7 +12,17 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from llmbench.bridge import live
-from llmbench.messages import LaneState, LaneStatus, LiveEvent, RunFinished, RunProgress, RunStarted, StoreState
+from llmbench.messages import (
+    Commanded,
+    LaneFigures,
+    LaneState,
+    LaneStatus,
+    LiveEvent,
+    RunFinished,
+    RunProgress,
+    RunStarted,
+    StoreState,
+)
 from llmbench.wire.sse import EventStream
 from tests.stores.documents import NOON, failure, sample
 
@@ -63,6 +73,19 @@ events: st.SearchStrategy[LiveEvent] = st.one_of(
         waiting=st.integers(0, 2**40),
         reason=st.none() | texts,
     ),
+    st.builds(
+        LaneFigures,
+        lane=texts,
+        at=dates,
+        models=st.integers(0, 2**40),
+        in_flight=st.integers(0, 2**40),
+        due=st.integers(0, 2**40),
+        next_due=st.none() | dates,
+        concurrency=st.integers(0, 2**40),
+        requests_per_minute=numbers,
+        paused_since=st.none() | dates,
+    ),
+    st.builds(Commanded, at=dates, done=texts),
 )
 
 

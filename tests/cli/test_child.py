@@ -75,7 +75,7 @@ async def test_an_engine_is_started_watched_and_ended(place: Place) -> None:
         with anyio.fail_after(20):
             assert await engine.ended() == 0
         assert engine.ended_by is None
-        assert how_it_ended(engine) == "the engine ended with exit code 0"
+        assert how_it_ended(engine, heard=True) == "the engine ended with exit code 0"
     assert engine.log == folder / LOG
     assert engine.log.stat().st_mode & 0o777 == 0o600
     assert engine.last_lines()[-1].startswith("ended: ")
@@ -106,7 +106,7 @@ async def test_an_engine_that_is_stopped_before_it_listens(place: Place) -> None
         with anyio.fail_after(20):
             assert await engine.ended() == 128 + signal.SIGTERM
         assert engine.ended_by == signal.SIGTERM
-        assert how_it_ended(engine) == "the engine was stopped before it had begun"
+        assert how_it_ended(engine, heard=False) == "the engine was stopped before it had begun (exit code 143)"
 
 
 async def test_an_engine_that_is_killed(place: Place) -> None:

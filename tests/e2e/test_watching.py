@@ -6,7 +6,16 @@ import signal
 from datetime import UTC, datetime
 
 from llmbench.actors.engine_requests import DisableModel, EnableModel, Pause, Resume, RunNow
-from llmbench.messages import EngineFigures, LaneFigures, LaneState, RunFinished, RunProgress, RunStarted, StoreState
+from llmbench.messages import (
+    Commanded,
+    EngineFigures,
+    LaneFigures,
+    LaneState,
+    RunFinished,
+    RunProgress,
+    RunStarted,
+    StoreState,
+)
 from tests.actors.engine import unique
 from tests.e2e.program import Place, ended, until_logged
 from tests.e2e.watching import Viewer, connected, folder_of, ordered
@@ -64,8 +73,10 @@ def test_orders_that_last(place: Place) -> None:
         before = until_logged(process, name)
         with connected(folder) as near:
             viewer = Viewer(near)
-            assert "all lanes are paused" in str(ordered(folder, Pause()).done)
+            paused_all = ordered(folder, Pause()).done
+            assert "all lanes are paused" in str(paused_all)
             paused = datetime.now(UTC)
+            viewer.until(lambda event: isinstance(event, Commanded) and event.done == paused_all)
             held = viewer.until(lambda event: isinstance(event, EngineFigures) and event.hold is not None)
             viewer.until(lambda event: isinstance(event, LaneFigures) and event.paused_since is not None)
             ordered(folder, RunNow("groq", name))

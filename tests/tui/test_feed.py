@@ -78,10 +78,13 @@ async def test_an_engine_that_ends_is_lost_and_found_again(tmp_path: Path) -> No
     assert it.events[-1] == started(2)
 
 
+START = "start one with llmbench tui or llmbench --headless"
+
+
 async def test_no_engine(tmp_path: Path) -> None:
     """The socket that is not there is named; the same reason is told once, however often it is tried."""
     async with following(feed_of(tmp_path)) as it:
-        assert await it.until_lost() == f"no engine runs: there is no {tmp_path / ENGINE_SOCKET}"
+        assert await it.until_lost() == f"no engine runs: there is no {tmp_path / ENGINE_SOCKET}; {START}"
         async with listening(tmp_path, saying(started(1))):
             await it.until_there(started(1))
     assert [change.status for change in it.changes] == ["connecting", "lost", "live"]
@@ -92,7 +95,7 @@ async def test_an_engine_that_was_killed(tmp_path: Path) -> None:
     async with await anyio.create_unix_listener(tmp_path / ENGINE_SOCKET):
         pass
     async with following(feed_of(tmp_path)) as it:
-        assert await it.until_lost() == f"no engine runs: nobody listens at {tmp_path / ENGINE_SOCKET}"
+        assert await it.until_lost() == f"no engine runs: nobody listens at {tmp_path / ENGINE_SOCKET}; {START}"
 
 
 async def test_a_silent_engine_is_lost(tmp_path: Path) -> None:

@@ -48,16 +48,19 @@ class Two(App[None]):
             yield widget.size.height - (1 if isinstance(widget, ScrollView) else 0)
 
 
-@pytest.mark.parametrize("between", [0, 1, 2, 3])
-async def test_what_is_shown_twice_before_it_is_laid_out_once(between: int) -> None:
+SIZES = [(1, 0, 4), (1, 2, 4), (1, 3, 4), (2, 5, 2), (3, 1, 3), (0, 3, 1), (9, 7, 2)]
+
+
+@pytest.mark.parametrize(("before", "between", "after"), SIZES)
+async def test_what_is_shown_twice_before_it_is_laid_out_once(before: int, between: int, after: int) -> None:
     """A layout that something else asked for, between two changes, does not make the first one's height stay."""
     app = Two()
     async with app.run_test() as pilot:
-        app.fill(1)
+        app.fill(before)
         await pilot.pause()
         app.fill(between)
         app.lay_out(2)
-        app.fill(4)
+        app.fill(after)
         await pilot.pause()
 
-        assert list(app.heights()) == [4, 4]
+        assert list(app.heights()) == [after, after]

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from llmbench.bridge.live import Dropped
 from llmbench.messages import (
+    Commanded,
     EngineFigures,
     LaneFigures,
     LaneState,
@@ -372,6 +373,14 @@ class TestBounds:
 
         assert min(map(itemgetter(0), pairs)) < 3 * min(map(itemgetter(1), pairs))
 
+    def test_nor_does_a_step_of_a_stream_among_its_others(self) -> None:
+        """A stream is made anew once a frame, however often it was told of."""
+        steps = [progress("one", text="a word and more ", elapsed=n / 256, visible_chunks=n) for n in range(4500)]
+        before = after(states.healthy(), [started("one")])
+        pairs = [(_seconds(before, steps) / 4500, _seconds(before, steps[:450]) / 450) for _ in range(10)]
+
+        assert min(map(itemgetter(0), pairs)) < 3 * min(map(itemgetter(1), pairs))
+
 
 def _seconds(state: State, items: Sequence[FeedItem]) -> float:
     began = perf_counter()
@@ -457,8 +466,10 @@ class TestDates:
         down = LaneState(lane="groq", status="down", at=when, until=when)
         run = finished(states.success("groq", 0, gen_ts=when))
         state = told(down, run, started(at=when), engine_figures(started_at=when), lane_figures("groq", next_due=when))
+        state = after(state, [lane_figures("openai", paused_since=when), Commanded(at=when, done="x")])
 
         assert overview(state, now).rows
+        assert banner(state, now)
         assert engine(state, now).rows
         assert live(state, now).rows
         assert banner(state, now)

@@ -141,7 +141,8 @@ class TestModels:
             assert row is not None
             assert not row.enabled
 
-    async def test_the_next_key_is_about_the_same_model(self, history: History, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("detail", [False, True])
+    async def test_the_next_key_is_about_the_same_model(self, history: History, tmp_path: Path, detail: bool) -> None:
         """Though nobody moved the cursor, and the first key's order moved its row away from under it."""
         store = SQLiteStore(tmp_path / "llmbench.db")
         async with shown(history, "models", state=commanding()) as dashboard:
@@ -150,7 +151,8 @@ class TestModels:
             await store.open()
             await store.disable_model("groq", "llama", reason="too slow", by="ana", at=NOW)
             await store.close()
-            await press(dashboard, "x", *"too slow", "enter")
+            await press(dashboard, *(["enter"] if detail else []), "x", *"too slow", "enter")
+            await press(dashboard, *(["escape"] if detail else []))
             assert [row.key for row in dashboard.pane.grid.table.rows] != before
 
             await press(dashboard, "E")

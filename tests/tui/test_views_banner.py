@@ -38,10 +38,7 @@ class TestBanner:
         down = after(lost, [LaneState(lane="groq", status="down", at=at(-9))], at(-40 / 60))
 
         assert [cell.text for cell in banner(down, NOW)] == [
-            (
-                "✖ engine not reachable since 12:06 (40 s): the engine closed the connection; what is shown is 40 s old"
-                "; tried again; to start it: llmbench --headless"
-            ),
+            "✖ engine not reachable since 12:06 (40 s): the engine closed the connection; what is shown is 40 s old",
             "✖ groq down since 11:58 (9 min)",
         ]
 
@@ -84,6 +81,13 @@ class TestBanner:
             "‖ no new run is started: the spool is full",
             "‖ paused by a person: groq since 12:04 (3 min)",
         ]
+
+    def test_many_that_are_paused_are_all_named(self) -> None:
+        paused = [lane_figures(lane, paused_since=at(-n - 3)) for n, lane in enumerate(states.LANES)]
+
+        (line,) = lines(*paused)
+        assert line.startswith(f"‖ paused by a person: {len(paused)} providers ({', '.join(states.LANES)})")
+        assert line.endswith(", the first since 11:53 (14 min)")
 
     def test_foreign_text_is_data_and_bounded(self) -> None:
         shown = banner(states.hostile(), NOW)

@@ -12,7 +12,7 @@ from textual.containers import Container
 from textual.widgets import Input
 
 from llmbench.tui.bindings import BY_ID, PANES, Command, commands_of
-from llmbench.tui.commands import action_of, bindings_of_pane, refusal
+from llmbench.tui.commands import Subject, action_of, bindings_of_pane, refusal
 from llmbench.tui.screens.asking import Asking
 from llmbench.tui.state import State
 from llmbench.tui.table import Cell, Table
@@ -150,7 +150,8 @@ class Pane(Asking):
 
     def commands(self) -> Iterator[tuple[Command, str | None]]:
         """Yield this screen's commands, each with the reason for which it can't be carried out now, if there is one."""
-        return ((command, self._why_not(command)) for command in commands_of(self.key))
+        subject = self.subject(self.dashboard.state)
+        return ((command, self._refusal(command, subject)) for command in commands_of(self.key))
 
     def unfit(self, command: Command) -> str | None:
         """Return why a command does nothing here as things are, None if it does: a sentence."""
@@ -195,8 +196,10 @@ class Pane(Asking):
         """Return why a command can't be carried out now, None if it can, or if it is none of this screen's."""
         if self.key not in command.on:
             return None
-        state = self.dashboard.state
-        return refusal(command, state, self.subject(state)) or self.unfit(command)
+        return self._refusal(command, self.subject(self.dashboard.state) if command.engine else None)
+
+    def _refusal(self, command: Command, subject: Subject | None) -> str | None:
+        return refusal(command, self.dashboard.state, subject) or self.unfit(command)
 
     async def on_key(self, event: events.Key) -> None:
         """Say why a key does nothing."""

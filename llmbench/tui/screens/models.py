@@ -74,6 +74,10 @@ class Models(Pane):
         row = self._chosen() if self._row is None else self._row_now(self._row)
         return None if row is None else Subject(row.provider, row.model_id, row.enabled)
 
+    def stay(self) -> None:
+        """Stay on the model in the catalogue, be its history open or not."""
+        self.query_one("#main", Grid).stay()
+
     def carried_out(self, request: EngineRequest) -> None:
         if isinstance(request, EnableModel | DisableModel):
             ask_now(self, self.catalogue)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Final
 
@@ -18,7 +18,6 @@ _REASON_CELLS: Final = 400
 _NAMES_CELLS: Final = 120
 _LONGEST_LAG: Final = 0.05
 _MANY: Final = 3
-_START: Final = "; tried again; to start it: llmbench --headless"
 
 Trouble = tuple[str, Verdict]
 
@@ -37,7 +36,7 @@ def banner(state: State, now: datetime) -> tuple[Cell, ...]:
 def _lost(state: State, link: Verdict, now: datetime) -> Cell:
     line = _line("engine", link, now)
     old = f"; what is shown is {age(state.link.heard, now)} old" if state.link.heard else ""
-    return Cell(f"{line.text}{old}{'' if state.link.status == 'live' else _START}", "bad")
+    return Cell(f"{line.text}{old}", "bad")
 
 
 def _parts(state: State, now: datetime) -> Iterator[Cell]:
@@ -73,7 +72,7 @@ def _worst_first(found: Trouble) -> tuple[int, float, str]:
 
 
 def _line(name: str, verdict: Verdict, now: datetime) -> Cell:
-    since = f" since {time_of_day(verdict.since, now)} ({age(verdict.since, now)})" if verdict.since else ""
+    since = f" {_since(verdict.since, now)}" if verdict.since else ""
     reason = f": {shorten(verdict.reason, _REASON_CELLS)}" if verdict.reason else ""
     again = f"; looked at again in {ahead(verdict.until, now)}" if verdict.until else ""
     whole = f"{verdict.glyph} {safe(name, NAME_LIMIT)} {verdict.word}{since}"
@@ -87,13 +86,24 @@ def _notes(state: State, now: datetime) -> Iterator[Cell]:
         yield Cell(f"▲ the engine's loop was away for {seconds(engine.loop_lag)}: stamps may be late", "warn")
     if engine is not None and engine.hold is not None:
         yield Cell(f"‖ no new run is started: {cut(engine.hold, _REASON_CELLS)}", "accent")
-    paused = list(_paused(state, now))
+    paused = dict(_paused(state))
     if paused:
-        yield Cell(f"‖ paused by a person: {cut(', '.join(paused), _NAMES_CELLS)}", "accent")
+        yield Cell(f"‖ paused by a person: {_listed(paused, now)}", "accent")
 
 
-def _paused(state: State, now: datetime) -> Iterator[str]:
+def _paused(state: State) -> Iterator[tuple[str, datetime]]:
     for name, lane in state.lanes.items():
-        since = lane.figures.paused_since if lane.figures is not None else None
-        if since is not None:
-            yield f"{safe(name, NAME_LIMIT)} since {time_of_day(since, now)} ({age(since, now)})"
+        if lane.figures is not None and lane.figures.paused_since is not None:
+            yield safe(name, NAME_LIMIT), lane.figures.paused_since
+
+
+def _listed(paused: Mapping[str, datetime], now: datetime) -> str:
+    """Return each lane with when that began; of many only the first beginning."""
+    if len(paused) < _MANY:
+        return ", ".join(f"{name} {_since(at, now)}" for name, at in paused.items())
+    names = cut(", ".join(paused), _NAMES_CELLS)
+    return f"{len(paused)} providers ({names}), the first {_since(min(paused.values()), now)}"
+
+
+def _since(at: datetime, now: datetime) -> str:
+    return f"since {time_of_day(at, now)} ({age(at, now)})"

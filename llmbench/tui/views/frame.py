@@ -18,6 +18,9 @@ LEAST_HEIGHT: Final = 15
 _SHORT: Final = 20
 _TALL: Final = 30
 _MOST_LINES: Final = 2
+_ROOM_FOR_BOTH: Final = 4
+"""Rows from which on what is needed may take two."""
+
 """Lines that one trouble gets at most."""
 
 _INDENT: Final = "  "
@@ -107,8 +110,9 @@ def too_small(columns: int, rows: int, banner: tuple[Cell, ...]) -> tuple[Cell, 
     """Return what is shown on a terminal that is too small for anything else: what it needs, and the worst news."""
     need = f"terminal too small ({columns}×{rows}), need {LEAST_WIDTH}×{LEAST_HEIGHT}"
     worst = banner[0] if banner else Cell("● nothing is known to be wrong", "good")
-    told = hanging(worst.text, columns, max(rows - 1, 1))
-    return (Cell(cut(need, columns), "warn"), *(Cell(line, worst.tone) for line in told))
+    needed = hanging(need, columns, 2 if rows >= _ROOM_FOR_BOTH else 1)
+    told = hanging(worst.text, columns, max(rows - len(needed), 1))
+    return (*(Cell(line, "warn") for line in needed), *(Cell(line, worst.tone) for line in told))
 
 
 def filtering(text_filter: str, shown: int) -> Cell:

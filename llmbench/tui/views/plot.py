@@ -27,8 +27,9 @@ _CELLS_OF_A_LABEL: Final = 16
 _LEAST: Final = 1e-12
 """Below this is nothing that could be told from 0."""
 
-_SHORT: Final = timedelta(days=1, hours=1)
-"""A window up to this long has times of day under it. A whole day begins with a part that is cut."""
+_END: Final = "now"
+_SHORT: Final = timedelta(days=2)
+"""A window up to this long has times of day under it. An answer of before makes it longer than it was chosen."""
 
 _STEPS: Final = (1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0)
 
@@ -138,7 +139,7 @@ def _figures(height: int, highest: float, *, ascii_only: bool) -> Iterator[str]:
 
 
 def _times(plot: Plot, cells: int, now: datetime) -> str:
-    """Return the labels under the axis, each under the beginning of what it names, the last one at the end.
+    """Return the labels under the axis, each under the beginning of what it names; a plot ends now.
 
     The first of a day is that day's date, too.
     """
@@ -150,9 +151,7 @@ def _times(plot: Plot, cells: int, now: datetime) -> str:
         anew = [True, *(before.date() != at.date() for before, at in pairwise(times))]
         labels = [f"{at:%m-%d %H:%M}" if new else f"{at:%H:%M}" for at, new in zip(times, anew, strict=True)]
     line = "".join(label.ljust(cells // count) for label in labels)
-    last = plot.since + span
-    end = "now" if last >= now else f"{last.astimezone(now.tzinfo):{'%H:%M' if span <= _SHORT else '%m-%d'}}"
-    return line[: cells - len(end)].ljust(cells - len(end)) + end
+    return line[: cells - len(_END)].ljust(cells - len(_END)) + _END
 
 
 def series(values: Sequence[tuple[int, float]], parts: int) -> list[float | None]:

@@ -12,6 +12,7 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from llmbench.tui.widgets.drawing import TONE_CLASSES, Line, line_strip
+from llmbench.tui.widgets.fitting import measure_anew
 
 
 class Lines(Widget):
@@ -32,21 +33,13 @@ class Lines(Widget):
         """Draw these lines from now on."""
         before, self._drawn = self._drawn, tuple(tuple(line) for line in lines)
         if len(before) != len(self._drawn):
-            self._resized()
+            if self.styles.auto_dimensions:
+                measure_anew(self)
+            self.refresh()
             return
         changed = [y for y, line in enumerate(self._drawn) if line != before[y]]
         if changed:
             self.refresh(*(Region(0, y, self.size.width, 1) for y in changed))
-
-    def _resized(self) -> None:
-        """Be as high as the lines, unless a style says otherwise.
-
-        As a rule of its own, because Textual remembers a height for as long as the styles are the same, and between two
-        idle moments of a widget forgets it only once: laid out in the middle, it would keep the height of then.
-        """
-        if self.styles.base.auto_dimensions:
-            self.styles.height = len(self._drawn)
-        self.refresh()
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
         return len(self._drawn)
