@@ -7,7 +7,6 @@ runner lost the store and another took its models over, is models that were meas
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from time import monotonic
 
 from llmbench.messages import Acknowledged, Deferred, NotStored
@@ -21,7 +20,8 @@ class Alone:
         self._own: set[LeaseKey] = set()
         self._met_others = False
         self._runs: dict[str, tuple[LeaseKey, float]] = {}
-        self._successes: list[tuple[LeaseKey, float]] = []
+        self._successes: dict[LeaseKey, float] = {}
+        self._telling: dict[LeaseKey, float] = {}
 
     def granted(self, key: LeaseKey, taken_from: str | None) -> None:
         """Take note of a lease; ``taken_from`` is the runner that let it run out before."""
@@ -45,18 +45,27 @@ class Alone:
         run = self._runs.pop(message.outcome_id, None)
         if run is None or not (isinstance(message, Acknowledged) and message.ok):
             return False
-        self._successes.append(run)
+        key, began = run
+        self._successes[key] = max(began, self._successes.pop(key, began))
         return True
 
     def forget(self, outcome_id: str) -> None:
         """Take a run back that was not begun after all."""
         self._runs.pop(outcome_id, None)
 
-    def measured(self) -> list[Measured]:
-        """Return the successes that the store does not know of yet, oldest first."""
-        now = monotonic()
-        return [Measured(key=key, ago=now - began) for key, began in self._successes]
+    @property
+    def has_news(self) -> bool:
+        """Whether there are successes that the store does not know of yet."""
+        return bool(self._successes)
 
-    def told(self, measured: Sequence[Measured]) -> None:
-        """Drop as many of the oldest, which the store knows of now."""
-        del self._successes[: len(measured)]
+    def measured(self) -> list[Measured]:
+        """Return each model's last success that the store does not know of yet: however long it is away, no more."""
+        now = monotonic()
+        self._telling = dict(self._successes)
+        return [Measured(key=key, ago=now - began) for key, began in self._telling.items()]
+
+    def told(self) -> None:
+        """Drop what `measured` returned last, which the store knows of now, but for what was measured again since."""
+        for key, began in self._telling.items():
+            if self._successes.get(key) == began:
+                del self._successes[key]

@@ -165,7 +165,7 @@ class Leasing:
             logger.warning("leases were not given back (%s): they run out after %g s", reason, self._sharing.term)
 
     async def _serve(self) -> None:
-        if not (self._wanted or self._ended or self._alone.measured() or _CLAIMS in self._failing):
+        if not (self._wanted or self._ended or self._alone.has_news or _CLAIMS in self._failing):
             self._woken = anyio.Event()
             await self._woken.wait()
         try:
@@ -189,7 +189,7 @@ class Leasing:
         measured = self._alone.measured()
         if measured or (_CLAIMS in self._failing and not self._wanted):
             await self._leases.note(measured)
-            self._alone.told(measured)
+            self._alone.told()
 
     async def _claim(self) -> None:
         jobs = list(self._wanted.values())[:_BATCH]
