@@ -34,14 +34,17 @@ from llmbench.secrets import Redactor
 
 HOG_EVERY_SECONDS = 0.100
 HOG_FOR_SECONDS = 0.008
+WRONG_NS = 5_000_000
+WRONG_SHARE = 0.01
+"""A row with more stamps than this share off by more than that tells wrong gaps."""
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
     """One load's figures: errors of chunk stamps in microseconds, CPU in microseconds a chunk.
 
     ``first_tokens`` pairs the id of a request, or of its response, with the measured time to first token in seconds.
-    ``untrue_unflagged`` counts rows that were not flagged coarse although more than 1 % of their stamps are off by more
-    than 5 ms.
+    ``suspects`` are rows that were not flagged coarse although more than 1 % of their stamps seem to be off by more
+    than 5 ms: their ids, as in ``first_tokens``, and their stamps (`time.perf_counter_ns`).
     """
 
     streams: int
@@ -53,7 +56,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     error_max: float
     cpu_per_chunk: float
     coarse: int = 0
-    untrue_unflagged: int = 0
+    suspects: list[tuple[str, list[int]]] = []
     user_clock: int = 0
     first_tokens: list[tuple[str, float]] = []
 
@@ -102,7 +105,8 @@ class _OurLoad:
         self._errors: list[float] = []
         self._failures: list[str] = []
         self._first: list[tuple[str, float]] = []
-        self._coarse = self._untrue = self._user = 0
+        self._suspects: list[tuple[str, list[int]]] = []
+        self._coarse = self._user = 0
         api, now = APIS[options.api], datetime.now(UTC)
         model_id = api.prefix + options.model
         self._model = Model(provider=api.provider, model_id=model_id, enabled=True, deprecated=False, created_at=now)
@@ -110,8 +114,10 @@ class _OurLoad:
 
     async def one(self) -> None:
         errors: list[float] = []
+        stamps: list[int] = []
 
         def on_text(timer: StreamTimer, text: str) -> None:
+            stamps.append(timer.visible_ns[-1])
             errors.append((timer.visible_ns[-1] - int(text.strip()[1:])) / 1000)
 
         job = Job(outcome_id=new_outcome_id(), model=self._model, profile=self._profile, role="bench")
@@ -128,14 +134,16 @@ class _OurLoad:
         if isinstance(outcome, Failure):
             self._failures.append(f"{outcome.error_kind}: {outcome.message}")
             return
-        self._first.append((outcome.request_id or outcome.response_id or "", outcome.time_to_first_token or 0.0))
+        identity = outcome.request_id or outcome.response_id or ""
+        self._first.append((identity, outcome.time_to_first_token or 0.0))
         self._coarse += outcome.resolution == "coarse"
         self._user += outcome.clock == "user"
-        off = sum(abs(error) > 5000 for error in errors) > 0.01 * len(errors)
-        self._untrue += off and outcome.resolution != "coarse"
+        off = sum(abs(error) > WRONG_NS / 1000 for error in errors) > WRONG_SHARE * len(errors)
+        if off and outcome.resolution != "coarse":
+            self._suspects.append((identity, stamps))
 
     def result(self, cpu: float) -> Result:
-        extra = {"coarse": self._coarse, "untrue_unflagged": self._untrue, "user_clock": self._user}
+        extra = {"coarse": self._coarse, "suspects": self._suspects, "user_clock": self._user}
         return _result(self._options, self._errors, self._failures, cpu, first_tokens=self._first, **extra)
 
 
