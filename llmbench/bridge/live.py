@@ -7,7 +7,7 @@ reader is slow is told by a frame ``dropped``; a comment keeps a quiet connectio
 
 from __future__ import annotations
 
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, get_args
 
 import msgspec
 
@@ -67,10 +67,7 @@ _samples = msgspec.json.Decoder(Sample)
 _failures = msgspec.json.Decoder(Failure)
 _kinds = msgspec.json.Decoder(_Kind)
 _losses = msgspec.json.Decoder(Dropped)
-_TAGS: Final = frozenset(
-    str(event.__struct_config__.tag)
-    for event in (LaneState, RunStarted, RunProgress, RunFinished, StoreState, LaneFigures, EngineFigures, Commanded)
-)
+_TAGS: Final = frozenset(str(event.__struct_config__.tag) for event in get_args(LiveEvent))
 
 
 def encode(event: LiveEvent) -> bytes:

@@ -91,6 +91,11 @@ class Lane(msgspec.Struct, frozen=True, kw_only=True):
     slow_runs: int = 0
     ordinary_in_a_row: int = 0
 
+    @property
+    def paused_since(self) -> datetime | None:
+        """When a person paused it, None if nobody has, or if nothing was told of it yet."""
+        return None if self.figures is None else self.figures.paused_since
+
 
 class ErrorGroup(msgspec.Struct, frozen=True, kw_only=True):
     """Failures of one fingerprint."""

@@ -70,8 +70,8 @@ def verdict(state: State, lane: Lane) -> Verdict:
     told = _BY_STATUS.get(lane.status)
     if told is not None:
         return msgspec.structs.replace(told, since=lane.since, reason=lane.reason, until=lane.until)
-    if lane.figures is not None and lane.figures.paused_since is not None:
-        return msgspec.structs.replace(_PAUSED, since=lane.figures.paused_since, reason="by a person")
+    if lane.paused_since is not None:
+        return msgspec.structs.replace(_PAUSED, since=lane.paused_since, reason="by a person")
     fine = msgspec.structs.replace(_OK if lane.recent else _NO_RUNS, since=lane.since)
     return _failing(lane) or _slow(state, lane) or fine
 

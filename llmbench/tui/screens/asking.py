@@ -74,5 +74,5 @@ class Asking(Screen[None]):
 def pausing(state: State, provider: str) -> Pause | Resume:
     """Return the request that turns a lane's pause around."""
     lane = state.lanes.get(provider)
-    is_paused = lane is not None and lane.figures is not None and lane.figures.paused_since is not None
+    is_paused = lane is not None and lane.paused_since is not None
     return Resume(provider) if is_paused else Pause(provider)

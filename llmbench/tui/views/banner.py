@@ -93,8 +93,8 @@ def _notes(state: State, now: datetime) -> Iterator[Cell]:
 
 def _paused(state: State) -> Iterator[tuple[str, datetime]]:
     for name, lane in state.lanes.items():
-        if lane.figures is not None and lane.figures.paused_since is not None:
-            yield safe(name, NAME_LIMIT), lane.figures.paused_since
+        if lane.paused_since is not None:
+            yield safe(name, NAME_LIMIT), lane.paused_since
 
 
 def _listed(paused: Mapping[str, datetime], now: datetime) -> str:

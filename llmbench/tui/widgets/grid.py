@@ -22,7 +22,7 @@ from llmbench.tui.commands import bindings_of_table
 from llmbench.tui.table import Cell, Row, Table
 from llmbench.tui.text import shorten, wrap
 from llmbench.tui.widgets.drawing import TONE_CLASSES, filled, padded, tone_style
-from llmbench.tui.widgets.fitting import measure_anew
+from llmbench.tui.widgets.fitting import resized
 
 _TOLD_CELLS: Final = 60
 _NOTHING: Final = Table(columns=(), rows=(), empty="")
@@ -112,9 +112,7 @@ class Grid(ScrollView, can_focus=True, inherit_bindings=False):
 
     def _resized(self) -> None:
         self.virtual_size = Size(0, len(self._rows) + self._heading)
-        if self.styles.auto_dimensions:
-            measure_anew(self)
-        self.refresh()
+        resized(self)
 
     def _redraw(self, indexes: Iterator[int]) -> None:
         top = self.scroll_offset.y

@@ -12,7 +12,7 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from llmbench.tui.widgets.drawing import TONE_CLASSES, Line, line_strip
-from llmbench.tui.widgets.fitting import measure_anew
+from llmbench.tui.widgets.fitting import resized
 
 
 class Lines(Widget):
@@ -33,9 +33,7 @@ class Lines(Widget):
         """Draw these lines from now on."""
         before, self._drawn = self._drawn, tuple(tuple(line) for line in lines)
         if len(before) != len(self._drawn):
-            if self.styles.auto_dimensions:
-                measure_anew(self)
-            self.refresh()
+            resized(self)
             return
         changed = [y for y, line in enumerate(self._drawn) if line != before[y]]
         if changed:
